@@ -1,0 +1,69 @@
+"""How the `name:` of a recipe becomes a class.
+
+Every kind of plug-in (reward component, engine, prompt source, algorithm, weight transport) is a base class and
+a folder. The modules of the folder are imported, and the subclasses of the base that carry a `name` are its
+built-in plug-ins: one new file adds one. A name with a colon, `my_package.rewards:Polite`, is an import path.
+"""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable
+from typing import Any
+
+from antiphon.errors import UserError
+
+
+def built_in(base: type, folder: str) -> dict[str, type]:
+    """The named, concrete subclasses of `base` defined in the modules of the package `folder`."""
+    package = importlib.import_module(folder)
+    modules = [importlib.import_module(f"{folder}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    found = [c for m in modules for c in vars(m).values() if inspect.isclass(c) and c.__module__ == m.__name__]
+    return {
+        c.name: c
+        for c in found
+        if issubclass(c, base) and "name" in vars(c) and not inspect.isabstract(c) and isinstance(c.name, str)
+    }
+
+
+def by_import_path(path: str) -> Any:
+    """The object behind `package.module:attribute`.
+
+    Raises:
+        UserError: the module cannot be imported, or has no such attribute.
+    """
+    module_name, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{path!r} cannot be imported: {error}",
+            remedy="install the package, or start from the folder that holds it (or set PYTHONPATH)",
+        ) from error
+    except AttributeError as error:
+        names = [n for n in vars(importlib.import_module(module_name)) if not n.startswith("_")]
+        raise UserError(
+            f"{module_name!r} has no attribute {attribute!r}", remedy=suggestion(attribute, names)
+        ) from error
+
+
+def find(base: type, folder: str, name: str) -> Any:
+    """The plug-in called `name`: a built-in of `folder`, or whatever an import path leads to.
+
+    Raises:
+        UserError: there is none; the message lists those that exist.
+    """
+    if ":" in name:
+        return by_import_path(name)
+    known = built_in(base, folder)
+    if name not in known:
+        raise UserError(f"there is no {base.__name__} called {name!r}", remedy=suggestion(name, known))
+    return known[name]
+
+
+def suggestion(wrong: str, known: Iterable[str]) -> str:
+    """What to write instead of `wrong`: the nearest of the known words, or all of them."""
+    words = sorted(known)
+    near = difflib.get_close_matches(wrong, words, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(words)}"

@@ -1,0 +1,135 @@
+"""One type per stage on the way from a prompt to a group that can be learned from. All frozen.
+
+    Prompt --Task--> engine --Completion--> Trajectory --Score--> Group
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import Field
+
+from antiphon.settings import Settings
+from reward_service.types import Score
+
+FinishReason = Literal["stop", "length"]
+
+
+class Sampling(Settings):
+    """How tokens are drawn. Every field is explicit; a model folder's generation_config is never consulted."""
+
+    temperature: float = Field(1.0, ge=0.0)
+    """Logits are divided by it; 0 takes the most probable token."""
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Keep the smallest set of tokens with this mass; below 1 for evaluation only (see learner)."""
+    top_k: int = Field(0, ge=0)
+    """Keep this many tokens; 0 keeps all."""
+    max_new_tokens: int = Field(64, ge=1)
+    """A completion that reaches it ends with finish reason "length"."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Drawing one of them ends the completion; it is part of the completion. Empty: the tokenizer's eos."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What a completion answers."""
+
+    id: str
+    """Stable across runs and epochs; unique within its source."""
+    token_ids: tuple[int, ...]
+    text: str
+    """A view of the tokens for rewards and people."""
+    reference: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able; travels to the reward components."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One completion asked of an engine."""
+
+    token_ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+    """What this completion draws depends on nothing but its tokens, the weights and this seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """The token ids that one generation produced."""
+
+    token_ids: tuple[int, ...]
+    """At least one; the stop token, if drawn, is the last."""
+    logprobs: tuple[float, ...]
+    """Log-probability of each token under the distribution that it was drawn from; same length."""
+    finish_reason: FinishReason
+    policy_version_min: int
+    policy_version_max: int
+    """Oldest and newest policy version that drew a token of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A prompt's place in the order of dispatch: which pass over the data, and which place in that pass."""
+
+    epoch: int
+    index: int
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One dispatch to a rollout worker: some prompts, each to be completed `num_samples` times.
+
+    Its result depends on its fields and the weights alone, never on which worker runs it.
+    """
+
+    id: int
+    turns: tuple[Turn, ...]
+    num_samples: int
+    sampling: Sampling
+    policy_version: int
+    """The confirmed version at dispatch; lag is counted from it."""
+    seed: int
+    """The seed of the run; each sample derives its own from it, the epoch, the index and its number."""
+    attempt: int = 0
+    """How often the task was given out before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """Prompt and completion as one sequence of tokens. All tuples have the same length T."""
+
+    token_ids: tuple[int, ...]
+    action_mask: tuple[bool, ...]
+    """True on the tokens that the policy drew."""
+    logprobs: tuple[float, ...]
+    """Behaviour log-probability on action tokens, 0.0 elsewhere."""
+    finish_reason: FinishReason
+    policy_version_min: int
+    policy_version_max: int
+    completion_text: str
+    """A view for people; nothing reads it back into tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """All trajectories of one prompt, scored. Whole, or dropped with a reason."""
+
+    epoch: int
+    index: int
+    prompt: Prompt
+    policy_version: int
+    """The version at dispatch."""
+    trajectories: tuple[Trajectory, ...]
+    scores: tuple[Score, ...]
+    """One per trajectory, in the same order, all ok."""
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """The name of the group in the ledger: (epoch, index)."""
+        return self.epoch, self.index
+
+    @property
+    def num_action_tokens(self) -> int:
+        return sum(sum(t.action_mask) for t in self.trajectories)
