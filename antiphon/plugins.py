@@ -9,7 +9,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from antiphon.errors import UserError
@@ -19,7 +19,9 @@ def built_in(base: type, folder: str) -> dict[str, type]:
     """The named, concrete subclasses of `base` defined in the modules of the package `folder`."""
     package = importlib.import_module(folder)
     modules = [importlib.import_module(f"{folder}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
-    found = [c for m in modules for c in vars(m).values() if inspect.isclass(c) and c.__module__ == m.__name__]
+    found = [
+        c for m in modules for c in vars(m).values() if inspect.isclass(c) and c.__module__ == m.__name__
+    ]
     return {
         c.name: c
         for c in found
@@ -60,6 +62,29 @@ def find(base: type, folder: str, name: str) -> Any:
     if name not in known:
         raise UserError(f"there is no {base.__name__} called {name!r}", remedy=suggestion(name, known))
     return known[name]
+
+
+def configure(base: type, folder: str, section: Mapping[str, Any], where: str) -> tuple[Any, Any]:
+    """The class that a section of a recipe names, and the rest of the section as its settings.
+
+    Example:
+        >>> configure(Algorithm, "learner.algorithms", {"name": "ppo", "gamma": 0.99}, "algorithm")
+        (<class 'PPO'>, Config(gamma=0.99, ...))
+
+    Raises:
+        UserError: no name, no such plug-in, or a wrong setting.
+    """
+    from antiphon.settings import parse  # settings needs `suggestion` from here
+
+    options = dict(section)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise UserError(
+            f"{where} has no name",
+            remedy=f"set {where}.name to one of {', '.join(sorted(built_in(base, folder)))}",
+        )
+    plugin = find(base, folder, name)
+    return plugin, parse(plugin.Config, options, where)
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:
