@@ -1,11 +1,14 @@
 """Mistakes that a person can mend. Everything else is a bug and keeps its traceback."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """A recipe, file or machine that does not fit; the command line prints it without a traceback.
 
     Example:
-        >>> raise UserError("rollout.num_actors is 9, but the cluster has 2 CPUs", remedy="set rollout.num_actors <= 2")
+        >>> raise UserError("rollout.num_actors is 9, the cluster has 2 CPUs", remedy="set it to 2")
     """
 
     def __init__(self, problem: str, *, remedy: str) -> None:
@@ -17,3 +20,10 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem}\n  remedy: {self.remedy}"
+
+
+def suggestion(wrong: str, known: Iterable[str]) -> str:
+    """What to write instead of `wrong`: the nearest of the known words, or all of them."""
+    words = sorted(known)
+    near = difflib.get_close_matches(wrong, words, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(words)}"

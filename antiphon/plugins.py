@@ -1,18 +1,19 @@
 """How the `name:` of a recipe becomes a class.
 
-Every kind of plug-in (reward component, engine, prompt source, algorithm, weight transport) is a base class and
-a folder. The modules of the folder are imported, and the subclasses of the base that carry a `name` are its
-built-in plug-ins: one new file adds one. A name with a colon, `my_package.rewards:Polite`, is an import path.
+Every kind of plug-in (reward component, engine, prompt source, algorithm, weight transport) is a base class
+and a folder. The modules of the folder are imported, and the subclasses of the base that carry a `name` are
+its built-in plug-ins: one new file adds one. A name with a colon, `my_package.rewards:Polite`, is an import
+path.
 """
 
-import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from antiphon.errors import UserError
+from antiphon.errors import UserError, suggestion
+from antiphon.settings import parse
 
 
 def built_in(base: type, folder: str) -> dict[str, type]:
@@ -74,8 +75,6 @@ def configure(base: type, folder: str, section: Mapping[str, Any], where: str) -
     Raises:
         UserError: no name, no such plug-in, or a wrong setting.
     """
-    from antiphon.settings import parse  # settings needs `suggestion` from here
-
     options = dict(section)
     name = options.pop("name", None)
     if not isinstance(name, str):
@@ -85,10 +84,3 @@ def configure(base: type, folder: str, section: Mapping[str, Any], where: str) -
         )
     plugin = find(base, folder, name)
     return plugin, parse(plugin.Config, options, where)
-
-
-def suggestion(wrong: str, known: Iterable[str]) -> str:
-    """What to write instead of `wrong`: the nearest of the known words, or all of them."""
-    words = sorted(known)
-    near = difflib.get_close_matches(wrong, words, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(words)}"

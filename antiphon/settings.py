@@ -6,8 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from antiphon.errors import UserError
-from antiphon.plugins import suggestion
+from antiphon.errors import UserError, suggestion
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -42,7 +41,7 @@ def _problem(model: type[BaseModel], error: Any, where: str) -> tuple[str, str]:
     key = ".".join([where, *path] if where else path)
     if error["type"] == "extra_forbidden":
         known = _fields_at(model, path[:-1])
-        return f"{key} is not a setting", f"{suggestion(path[-1], known)}" if known else f"remove {key}"
+        return f"{key} is not a setting", suggestion(path[-1], known) if known else f"remove {key}"
     if error["type"] == "missing":
         return f"{key} is missing", f"set {key}"
     rule = error["msg"].removeprefix("Value error, ")

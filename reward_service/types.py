@@ -65,7 +65,7 @@ class Score:
 
     def __post_init__(self) -> None:
         if (self.status is Status.OK) != (self.value is not None):
-            raise ValueError(f"a score has a value if and only if it is ok, got {self.status} and {self.value}")
+            raise ValueError(f"a score has a value if and only if it is ok: {self.status}, {self.value}")
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"the value of a score must be finite, got {self.value}")
 

@@ -16,7 +16,7 @@ FinishReason = Literal["stop", "length"]
 
 
 class Sampling(Settings):
-    """How tokens are drawn. Every field is explicit; a model folder's generation_config is never consulted."""
+    """How tokens are drawn. Every field is explicit; a model folder's generation_config is never read."""
 
     temperature: float = Field(1.0, ge=0.0)
     """Logits are divided by it; 0 takes the most probable token."""
