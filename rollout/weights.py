@@ -1,0 +1,212 @@
+"""The weights of one policy version, as they travel from the learner to the engines.
+
+Both ends live here: the learner packs, an engine checks and applies. One flat buffer per dtype (few large
+messages instead of one per tensor), with a digest of names, shapes, dtypes and bytes that the receiver echoes
+from its own tensors. Knows neither Ray nor algorithms: how the buffers travel is the transport's business.
+
+    learner: pack(version, model) --Weights--> engine: apply(weights, model) --digest--> learner
+"""
+
+import hashlib
+import json
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class WeightsError(RuntimeError):
+    """Weights that do not fit the model, or are not the bytes that were packed. The model is as it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """Name, shape and dtype of one tensor.
+
+    Example:
+        >>> TensorSpec(name="model.norm.weight", shape=(256,), dtype="float32")
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    """As on the wire: torch's name without the prefix."""
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Weights:
+    """All tensors of a policy version. Pickles without copying; the buffers may be read-only."""
+
+    version: int
+    specs: tuple[TensorSpec, ...]
+    """Sorted by name; tied tensors once, under the first of their names."""
+    buffers: Mapping[str, np.ndarray]
+    """dtype -> the tensors of that dtype in the order of the specs, flat; bfloat16 as its int16 view."""
+    digest: str
+    """sha256 of the specs and the bytes; the version is no part of it."""
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(buffer.nbytes for buffer in self.buffers.values())
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every (name, tensor), as views of the buffers: to be read, never written."""
+        offsets = dict.fromkeys(self.buffers, 0)
+        flats = {dtype: _as_tensor(buffer, dtype) for dtype, buffer in self.buffers.items()}
+        for spec in self.specs:
+            start = offsets[spec.dtype]
+            offsets[spec.dtype] = start + spec.numel
+            yield spec.name, flats[spec.dtype][start : start + spec.numel].view(spec.shape)
+
+
+def pack(version: int, source: nn.Module | Mapping[str, Tensor], dtype: torch.dtype | None = None) -> Weights:
+    """Copies the parameters and persistent buffers of a model, or the named tensors, into flat buffers.
+
+    Args:
+        dtype: what floating tensors are sent as; None keeps each tensor's own. Other tensors keep theirs.
+    """
+    named = _named(source)
+    specs = tuple(_spec(name, tensor, dtype) for name, tensor in named.items())
+    sizes = {spec.dtype: 0 for spec in specs}
+    for spec in specs:
+        sizes[spec.dtype] += spec.numel
+    buffers = {name: _flat(size, name) for name, size in sizes.items()}
+    weights = Weights(version=version, specs=specs, buffers=buffers, digest="")
+    for name, view in weights.tensors():
+        view.copy_(named[name])
+    sent = _digest(specs, (view for _, view in weights.tensors()))
+    return Weights(version=version, specs=specs, buffers=buffers, digest=sent)
+
+
+def digest(source: nn.Module | Mapping[str, Tensor], dtype: torch.dtype | None = None) -> str:
+    """The digest that `pack` would give, without packing."""
+    named = _named(source)
+    specs = [_spec(name, tensor, dtype) for name, tensor in named.items()]
+    return _digest(specs, named.values())
+
+
+def check(weights: Weights, model: nn.Module) -> None:
+    """Whether the weights are whole, finite and exactly the set of tensors of the model.
+
+    Raises:
+        WeightsError: naming the tensors that are missing, unknown, of another shape, of a dtype that the
+            model cannot hold exactly, or not finite; or the bytes are not those that were packed.
+    """
+    own, sent = _named(model), {spec.name: spec for spec in weights.specs}
+    both = [name for name in sent if name in own]
+    in_order = sorted(sent) == [spec.name for spec in weights.specs]
+    problems = {
+        "missing": [name for name in own if name not in sent],
+        "unknown to the model": [name for name in sent if name not in own],
+        "of another shape": [name for name in both if sent[name].shape != tuple(own[name].shape)],
+        "of a wider dtype than the model's": [n for n in both if not _holds(own[n].dtype, sent[n].dtype)],
+        "not whole": _not_whole(weights),
+        "not sorted, or there twice": [] if in_order else list(sent),
+    }
+    _refuse(weights.version, problems)
+    not_finite = [name for name, tensor in weights.tensors() if not bool(tensor.isfinite().all())]
+    _refuse(weights.version, {"not finite": not_finite})
+    if _digest(weights.specs, (view for _, view in weights.tensors())) != weights.digest:
+        raise WeightsError(
+            f"weights {weights.version}: the bytes are not those of digest {weights.digest[:12]}"
+        )
+
+
+@torch.no_grad()
+def apply(weights: Weights, model: nn.Module) -> str:
+    """Puts the weights into the model: all of them, or none.
+
+    Returns:
+        The digest, computed anew from the model's own tensors in the dtypes of the wire.
+
+    Raises:
+        WeightsError: see `check`; the model is as it was. Or the model did not take what was copied into it.
+    """
+    check(weights, model)
+    own = _named(model)
+    for name, tensor in weights.tensors():
+        own[name].copy_(tensor)
+    taken = _digest(weights.specs, own.values())
+    if taken != weights.digest:
+        raise WeightsError(
+            f"weights {weights.version}: the model has digest {taken[:12]}, sent {weights.digest[:12]}"
+        )
+    return taken
+
+
+def _named(source: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name -> tensor, sorted by name, tensors that share their memory once."""
+    everything = source.state_dict() if isinstance(source, nn.Module) else source
+    named: dict[str, Tensor] = {}
+    seen: set[tuple[object, ...]] = set()
+    for name in sorted(everything):
+        tensor = everything[name].detach()
+        memory = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() == 0 or memory not in seen:
+            named[name] = tensor
+        seen.add(memory)
+    return named
+
+
+def _spec(name: str, tensor: Tensor, dtype: torch.dtype | None) -> TensorSpec:
+    sent = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    return TensorSpec(name=name, shape=tuple(tensor.shape), dtype=str(sent).removeprefix("torch."))
+
+
+def _digest(specs: Iterable[TensorSpec], tensors: Iterable[Tensor]) -> str:
+    """sha256 over the specs as JSON, then the bytes of each tensor cast to the dtype of its spec."""
+    specs = list(specs)
+    sha = hashlib.sha256(json.dumps([[s.name, s.shape, s.dtype] for s in specs]).encode())
+    for spec, tensor in zip(specs, tensors, strict=True):
+        flat = tensor.detach().to("cpu", _torch_dtype(spec.dtype)).contiguous().view(-1)
+        sha.update(flat.view(_carrier(spec.dtype)).numpy().data)
+    return sha.hexdigest()
+
+
+def _not_whole(weights: Weights) -> list[str]:
+    """The dtypes whose buffer is not as long as their tensors together."""
+    sizes = dict.fromkeys(weights.buffers, 0)
+    for spec in weights.specs:
+        sizes[spec.dtype] = sizes.get(spec.dtype, 0) + spec.numel
+    return [d for d, n in sizes.items() if d not in weights.buffers or weights.buffers[d].size != n]
+
+
+def _refuse(version: int, problems: Mapping[str, list[str]]) -> None:
+    found = [f"{what}: {', '.join(names)}" for what, names in problems.items() if names]
+    if found:
+        raise WeightsError(f"weights {version} are refused; {'; '.join(found)}")
+
+
+def _holds(own: torch.dtype, sent: str) -> bool:
+    return torch.promote_types(own, _torch_dtype(sent)) == own
+
+
+def _torch_dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise WeightsError(f"there is no dtype {name!r}")
+    return dtype
+
+
+def _carrier(dtype: str) -> torch.dtype:
+    """What numpy sees: it has no bfloat16."""
+    return torch.int16 if dtype == "bfloat16" else _torch_dtype(dtype)
+
+
+def _flat(size: int, dtype: str) -> np.ndarray:
+    return torch.empty(size, dtype=_carrier(dtype)).numpy()
+
+
+def _as_tensor(buffer: np.ndarray, dtype: str) -> Tensor:
+    with warnings.catch_warnings():
+        # The object store gives read-only memory; we only read it, which torch cannot know.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(buffer).view(_torch_dtype(dtype))
