@@ -1,7 +1,7 @@
 """What an engine is: token ids in, token ids and log-probabilities out.
 
 Called by the rollout worker; an engine knows nothing of text, rewards, groups or Ray. The base keeps what is
-the same for all (admission, tickets, weights and their version); one file per engine says how tokens are drawn.
+the same for all (admission, tickets, weights and their version); a file per engine says how tokens are drawn.
 
     engine.load(weights)
     completions = engine.generate(requests)           # all of them, in order
@@ -149,7 +149,7 @@ class Engine(ABC):
         needed = num_prompt + max_new_tokens
         if self.max_context is not None and needed > self.max_context:
             raise UserError(
-                f"a prompt of {num_prompt} tokens and max_new_tokens {max_new_tokens} need {needed} positions, "
-                f"but the context of the model is {self.max_context}",
+                f"a prompt of {num_prompt} tokens and max_new_tokens {max_new_tokens} need {needed} "
+                f"positions, but the context of the model is {self.max_context}",
                 remedy="shorten the prompts, lower max_new_tokens, or take a model with a longer context",
             )
