@@ -1,4 +1,4 @@
-"""Puts the parts together: recipe, main loop, the Ray and the one-process assembly, checkpoints, metrics, CLI.
+"""Puts the parts together: recipe, main loop, Ray and one-process assembly, checkpoints, metrics, CLI.
 
 Imports everything; nothing imports it.
 """

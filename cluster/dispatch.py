@@ -1,0 +1,177 @@
+"""Gives out prompts under the staleness bound and takes back groups; keeps the ledger true while doing so."""
+
+import itertools
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from antiphon.errors import UserError
+from cluster.admission import num_admissible
+from cluster.ledger import Ledger
+from cluster.ports import Delivery, GroupsLost, LearnerSide, Lost, Pending, RolloutSide
+from rollout.prompts import PromptStream
+from rollout.reports import Dropped, GroupSummary, parse_summary
+from rollout.types import Sampling, Task
+
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchRule:
+    """What a run gives out: derived once from the recipe."""
+
+    num_updates: int
+    groups_per_update: int
+    groups_per_task: int
+    num_samples: int
+    max_lag: int
+    sampling: Sampling
+    seed: int
+    is_dropping_constant: bool
+    max_failed_share: float
+
+
+class Dispatcher:
+    """The driver's half of the rollout side.
+
+    consumes: prompt positions, deliveries · waits for: nothing · produces: tasks, groups in the replay
+    """
+
+    def __init__(
+        self,
+        rule: DispatchRule,
+        stream: PromptStream,
+        rollouts: RolloutSide,
+        learner: LearnerSide,
+        task_ids: "itertools.count[int]",
+    ) -> None:
+        self.rule = rule
+        self.ledger = Ledger()
+        self.summaries: dict[Key, GroupSummary] = {}
+        """Of the groups in the replay or on their way to it."""
+        self._stream = stream
+        self._rollouts = rollouts
+        self._learner = learner
+        self._task_ids = task_ids
+        self._positions: dict[Key, int] = {}
+        self._acks: deque[tuple[Pending[None], frozenset[Key]]] = deque()
+        self._recent: deque[Dropped | None] = deque(maxlen=max(8, rule.groups_per_update))
+
+    @property
+    def num_ready(self) -> int:
+        """Groups in the replay, confirmed by the learner; 0 while a delivery is on its way there."""
+        while self._acks and self._acks[0][0].is_done():
+            self._settle_oldest()
+        return 0 if self._acks else len(self.ledger.accepted)
+
+    def settle(self) -> None:
+        """Wait until the learner has everything that was sent to it."""
+        while self._acks:
+            self._settle_oldest()
+
+    def dispatch(self, version: int) -> None:
+        """Give out as many tasks as the staleness bound and the free workers allow."""
+        while self._rollouts.num_free > 0:
+            num_groups = min(self.rule.groups_per_task, self._num_admissible(version))
+            is_partial = num_groups < self.rule.groups_per_task
+            # Refilling only once all else is back makes the split into tasks independent of timing.
+            if num_groups == 0 or (is_partial and self.ledger.running):
+                return
+            self._rollouts.submit(self._make_task(num_groups, version))
+
+    def receive(self, delivery: Delivery) -> tuple[Dropped, ...]:
+        """Enter a delivery into the ledger and send its groups to the replay; says what was dropped."""
+        report = delivery.report
+        constant = tuple(
+            Dropped(epoch=g.epoch, index=g.index, reason="constant")
+            for g in report.groups
+            if self.rule.is_dropping_constant and g.is_constant
+        )
+        dropped = report.dropped + constant
+        for drop in dropped:
+            self.ledger.drop(self._positions.pop(drop.key), drop.reason)
+        out = {drop.key for drop in dropped}
+        kept = {g.key: g for g in report.groups if g.key not in out}
+        for key, summary in kept.items():
+            self.ledger.accept(self._positions[key])
+            self.summaries[key] = summary
+        if kept:
+            keys = frozenset(kept)
+            self._acks.append((self._learner.accept(delivery, keys), keys))
+        self._watch_failures(report.dropped, len(report.groups))
+        return dropped
+
+    def reissue(self, lost: Lost) -> None:
+        """The actor of a task died: give its prompts out again."""
+        for turn in lost.task.turns:
+            self.ledger.reissue(self._positions.pop((turn.epoch, turn.index)))
+
+    def train(self, trained: Iterable[Key], stale: Iterable[Key]) -> list[GroupSummary]:
+        """Enter an update into the ledger; returns the summaries of its groups."""
+        for key in stale:
+            self.ledger.drop(self._positions.pop(key), "stale")
+            del self.summaries[key]
+        used = [self.summaries.pop(key) for key in trained]
+        for summary in used:
+            self.ledger.train(self._positions.pop(summary.key))
+        self.ledger.check()
+        return used
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able; call `settle` first, so that ledger and replay agree."""
+        summaries = [asdict(summary) for summary in self.summaries.values()]
+        return {"ledger": self.ledger.state_dict(), "summaries": summaries}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.ledger.load_state_dict(state["ledger"])
+        summaries = [parse_summary(s) for s in state["summaries"]]
+        self.summaries = {s.key: s for s in summaries}
+        turns = {position: self._stream.turn(position) for position in self.ledger.accepted}
+        self._positions = {(turn.epoch, turn.index): position for position, turn in turns.items()}
+
+    def _settle_oldest(self) -> None:
+        pending, keys = self._acks.popleft()
+        try:
+            pending.result()
+        except GroupsLost:
+            # The actor died with the groups before the learner had fetched them.
+            for key in keys:
+                self.ledger.reissue(self._positions.pop(key))
+                del self.summaries[key]
+
+    def _num_admissible(self, version: int) -> int:
+        return num_admissible(
+            max_lag=self.rule.max_lag,
+            version=version,
+            num_updates=self.rule.num_updates,
+            groups_per_update=self.rule.groups_per_update,
+            num_accepted=self.ledger.num_accepted_ever,
+            num_running=len(self.ledger.running),
+        )
+
+    def _make_task(self, num_groups: int, version: int) -> Task:
+        positions = self.ledger.dispatch(num_groups, version)
+        turns = tuple(self._stream.turn(p) for p in positions)
+        self._positions |= {(t.epoch, t.index): p for t, p in zip(turns, positions, strict=True)}
+        return Task(
+            id=next(self._task_ids),
+            turns=turns,
+            num_samples=self.rule.num_samples,
+            sampling=self.rule.sampling,
+            policy_version=version,
+            seed=self.rule.seed,
+        )
+
+    def _watch_failures(self, failed: tuple[Dropped, ...], num_ok: int) -> None:
+        """Stop the run when scoring fails for too large a share of the most recent groups."""
+        self._recent.extend(failed)
+        self._recent.extend([None] * num_ok)
+        failures = [drop for drop in self._recent if drop is not None]
+        is_full = len(self._recent) == self._recent.maxlen
+        if is_full and len(failures) > self.rule.max_failed_share * len(self._recent):
+            raise UserError(
+                f"{len(failures)} of the last {len(self._recent)} groups could not be scored; "
+                f"the newest: {failures[-1].reason}: {failures[-1].message}",
+                remedy="mend the reward component, or raise rollout.max_failed_share",
+            )

@@ -1,0 +1,186 @@
+"""The main loop: gather groups, learn from them, publish the weights. Everything else hangs off it.
+
+     prompts -> Dispatcher -> RolloutSide -> groups -> LearnerSide (replay, update) -> weights -> RolloutSide
+                  ^                                         |
+                  +-------------- version ------------------+
+
+`pump` moves the rollout side on, and is called from every wait: with max_lag > 0 actors work while the learner
+learns. The loop knows neither Ray nor tensors; it sees two doors (ports.py), and is driven by train.py.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.checkpoints import Stateful, check_registered
+from cluster.dispatch import Dispatcher, DispatchRule
+from cluster.evaluation import Evaluator, Measurement
+from cluster.journal import Journal
+from cluster.ports import Delivery, LearnerSide, Lost, Pending, Published, RolloutSide, UpdateReport
+from cluster.stop import StopRequest
+from cluster.watchdog import Watchdog
+from learner.state import load_state, save_state
+from rollout.prompts import PromptStream
+from rollout.reports import TaskReport
+
+STATE_NAME = "driver"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What is told to whoever watches. The loop calls them and expects nothing back."""
+
+    on_update: Callable[[int, Mapping[str, float]], None]
+    on_measurement: Callable[[int, Measurement], None]
+    on_event: Callable[..., None]
+
+
+class Loop:
+    """One run. `run` goes on from wherever the state is: a fresh start, or a loaded checkpoint."""
+
+    def __init__(
+        self,
+        *,
+        rule: DispatchRule,
+        stream: PromptStream,
+        rollouts: RolloutSide,
+        learner: LearnerSide,
+        make_evaluator: Callable[["itertools.count[int]"], Evaluator],
+        stop: StopRequest,
+        hooks: Hooks,
+        stall_deadline_s: float,
+    ) -> None:
+        task_ids = itertools.count()
+        self.version = 0
+        self.weights_digest = ""
+        self.journal = Journal()
+        self.dispatcher = Dispatcher(rule, stream, rollouts, learner, task_ids)
+        self._rule = rule
+        self._rollouts = rollouts
+        self._learner = learner
+        self._evaluator = make_evaluator(task_ids)
+        self._evaluation: dict[int, TaskReport | None] = {}
+        self._stop = stop
+        self._hooks = hooks
+        self._watchdog = Watchdog(stall_deadline_s)
+        self._stateful: dict[str, Stateful] = {"journal": self.journal, "dispatcher": self.dispatcher}
+        check_registered(self, self._stateful)
+
+    def run(self, after_update: Callable[[int], None]) -> None:
+        """Update until the recipe's number of updates is reached; `after_update` may measure and save."""
+        while self.version < self._rule.num_updates:
+            self.gather()
+            report = self.learn()
+            if report.trained:
+                self.publish()
+                self.record(report)
+                after_update(self.version)
+
+    def gather(self) -> None:
+        """Until the replay holds a batch. A stop request is honoured here, where nothing is half done."""
+        with self.journal.phase("wait"):
+            while self.dispatcher.num_ready < self._rule.groups_per_update:
+                self._stop.check()
+                self.pump()
+
+    def learn(self) -> UpdateReport:
+        """One update; rollouts go on meanwhile as far as the staleness bound lets them."""
+        with self.journal.phase("learn"):
+            return self.wait_for(self._learner.update(self.version))
+
+    def publish(self) -> None:
+        """Bring the learner's weights to every actor; only then is the version current."""
+        self.show(self.version + 1)
+        self.version += 1
+
+    def show(self, version: int) -> None:
+        """Publish without counting an update: at the start, and after a resume."""
+        with self.journal.phase("publish"):
+            published: Published = self.wait_for(self._learner.publish(version))
+            self._rollouts.load(published)
+        self.weights_digest = published.digest
+        self._watchdog.touch()
+
+    def record(self, report: UpdateReport) -> None:
+        """Settle the ledger and tell the numbers of the update."""
+        groups = self.dispatcher.train(report.trained, report.stale)
+        values = self.journal.record_update(self.version, groups)
+        dropped = {f"rollout/dropped_{k}_total": float(n) for k, n in self.dispatcher.ledger.dropped.items()}
+        self._hooks.on_update(self.version, {**values, **report.metrics, **dropped})
+
+    def warm_up(self) -> dict[str, float]:
+        """The supervised phase."""
+        with self.journal.phase("warm_up"):
+            return self.wait_for(self._learner.warm_up())
+
+    def measure(self) -> Measurement:
+        """The held-out metric at the current version."""
+        tasks = self._evaluator.make_tasks(self.version)
+        self._evaluation = dict.fromkeys(task.id for task in tasks)
+        waiting = list(reversed(tasks))
+        with self.journal.phase("eval"):
+            while None in self._evaluation.values():
+                while waiting and self._rollouts.num_free > 0:
+                    self._rollouts.submit(waiting.pop())
+                self._stop.check()
+                self.pump()
+        measurement = self._evaluator.measure([r for r in self._evaluation.values() if r is not None])
+        self._evaluation = {}
+        self.journal.record_measurement(measurement)
+        self._hooks.on_measurement(self.version, measurement)
+        return measurement
+
+    def pump(self) -> None:
+        """Give out what may be given out, take in what came back."""
+        if not self._evaluation:
+            self.dispatcher.dispatch(self.version)
+        for arrival in self._rollouts.collect():
+            self._watchdog.touch()
+            if isinstance(arrival, Lost):
+                self._reissue(arrival)
+            else:
+                self._receive(arrival)
+        self._watchdog.check(self._rollouts.describe)
+
+    def wait_for(self, pending: Pending[Any]) -> Any:
+        """The answer of the learner, pumping until it is there."""
+        while not pending.is_done():
+            self.pump()
+        self._watchdog.touch()
+        return pending.result()
+
+    def save(self, folder: Path) -> None:
+        """Write everything that has state into `folder`."""
+        self.dispatcher.settle()
+        self._learner.save(folder).result()
+        parts = {name: part.state_dict() for name, part in self._stateful.items()}
+        save_state({"version": self.version, **parts}, folder, STATE_NAME)
+
+    def load(self, folder: Path) -> None:
+        """Take up what `save` wrote, and show the weights to the actors."""
+        state = load_state(folder, STATE_NAME)
+        self.version = state["version"]
+        for name, part in self._stateful.items():
+            part.load_state_dict(state[name])
+        self._learner.load(folder).result()
+        self.show(self.version)
+
+    def _receive(self, delivery: Delivery) -> None:
+        report = delivery.report
+        self.journal.record_task(report)
+        if report.task.id in self._evaluation:
+            self._evaluation[report.task.id] = report
+            return
+        for drop in self.dispatcher.receive(delivery):
+            self._hooks.on_event(
+                "dropped", **{"key": drop.key, "reason": drop.reason, "message": drop.message}
+            )
+
+    def _reissue(self, lost: Lost) -> None:
+        self._hooks.on_event("task_lost", task=lost.task.id, reason=lost.reason)
+        if lost.task.id in self._evaluation:
+            self._rollouts.submit(lost.task)
+        else:
+            self.dispatcher.reissue(lost)

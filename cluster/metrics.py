@@ -1,0 +1,111 @@
+"""Where the numbers of an update go: metrics.jsonl, TensorBoard, Prometheus. One name everywhere.
+
+`policy/kl` in metrics.jsonl and TensorBoard is `antiphon_policy_kl` in Prometheus. Counters end in `_total`.
+"""
+
+import json
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from pydantic import Field
+from torch.utils.tensorboard import SummaryWriter
+
+from antiphon.settings import Settings
+
+
+class MetricsConfig(Settings):
+    """Which sinks a run writes to."""
+
+    tensorboard: bool = True
+    """Write event files under tensorboard/ in the run directory."""
+    prometheus_port: int | None = Field(0, ge=0, le=65535)
+    """Serve /metrics on this port of the loopback interface; 0 takes any free port, null serves nothing."""
+    prometheus_host: str = "127.0.0.1"
+    """The interface to serve on; 0.0.0.0 for a scraper on another machine (there is no authentication)."""
+
+
+class Sink(Protocol):
+    """A place that takes the numbers of one update."""
+
+    def write(self, version: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """One JSON object per update. A value that is not finite is written as null, which JSON can hold."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", buffering=1)
+
+    def write(self, version: int, values: Mapping[str, float]) -> None:
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"version": version, "time": time.time(), **finite}) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorBoard:
+    """Scalars for TensorBoard."""
+
+    def __init__(self, folder: Path) -> None:
+        self._writer = SummaryWriter(str(folder))
+
+    def write(self, version: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, version)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Prometheus:
+    """The newest values on an HTTP endpoint: counters for names that end in `_total`, gauges for the others."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._values: dict[str, float] = {}
+        registry = CollectorRegistry()
+        registry.register(self)
+        self._server, self._thread = start_http_server(port, addr=host, registry=registry)
+        self.url = f"http://{host}:{self._server.server_port}/metrics"
+
+    def collect(self) -> Iterator[Metric]:
+        """What a scrape sees; called by prometheus-client."""
+        for name, value in list(self._values.items()):
+            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield family(prometheus_name(name), name, value=value)
+
+    def write(self, version: int, values: Mapping[str, float]) -> None:
+        self._values |= {**values, "policy/version": version, "policy/update_time_seconds": time.time()}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=5)
+
+
+def prometheus_name(name: str) -> str:
+    """The Prometheus name of a metric: `policy/kl` -> `antiphon_policy_kl`."""
+    return "antiphon_" + re.sub(r"[^a-zA-Z0-9]+", "_", name).strip("_")
+
+
+def open_sinks(config: MetricsConfig, metrics_path: Path, tensorboard_folder: Path) -> list[Sink]:
+    """The sinks of a run, metrics.jsonl always among them."""
+    sinks: list[Sink] = [JsonLines(metrics_path)]
+    if config.tensorboard:
+        sinks.append(TensorBoard(tensorboard_folder))
+    if config.prometheus_port is not None:
+        sinks.append(Prometheus(config.prometheus_host, config.prometheus_port))
+    return sinks
+
+
+def write_all(sinks: Sequence[Sink], version: int, values: Mapping[str, float]) -> None:
+    for sink in sinks:
+        sink.write(version, values)

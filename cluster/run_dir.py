@@ -1,0 +1,111 @@
+"""The folder of a run: where each file is, and how it appears (whole or not at all).
+
+runs/<name>/  recipe.yaml  summary.json  metrics.jsonl  events.jsonl  trajectories/
+              checkpoints/step_000010/  tensorboard/  postmortem.json (only after a fatal error)
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from antiphon.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """Paths and small writes. Making one touches nothing; `create` makes the folder."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def trajectories(self) -> Path:
+        return self.path / "trajectories"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def postmortem(self) -> Path:
+        return self.path / "postmortem.json"
+
+    def create(self, recipe: Mapping[str, Any]) -> None:
+        """Make the folder with the resolved recipe in it.
+
+        Raises:
+            UserError: a run is already there, or the folder cannot be made.
+        """
+        if self.recipe.exists():
+            raise UserError(
+                f"{self.path} already holds a run",
+                remedy=f"`antiphon resume {self.path}` goes on with it; another --run-dir starts a new one",
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be made: {error}", remedy="choose another --run-dir"
+            ) from None
+        write_atomically(self.recipe, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True))
+
+    def load_recipe(self) -> dict[str, Any]:
+        """The resolved recipe of the run.
+
+        Raises:
+            UserError: there is no run in this folder.
+        """
+        if not self.recipe.exists():
+            raise UserError(
+                f"{self.path} holds no run", remedy="give the folder that `antiphon train` printed"
+            )
+        return yaml.safe_load(self.recipe.read_text())
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
+
+    def append_event(self, kind: str, **facts: Any) -> None:
+        """One line for something worth knowing later: a restart, a drop, a checkpoint."""
+        with self.events.open("a") as file:
+            file.write(json.dumps({"time": time.time(), "event": kind, **facts}, default=str) + "\n")
+
+
+def new_run_dir(name: str, root: Path = Path("runs")) -> RunDir:
+    """The first of runs/<name>, runs/<name>-2, … that holds no run."""
+    candidates = (root / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000))
+    return RunDir(next(path for path in candidates if not path.exists()))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The file appears whole, or stays as it was: temporary name, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
