@@ -1,6 +1,6 @@
 """One type per stage on the way from a prompt to a group that can be learned from. All frozen.
 
-    Prompt --Task--> engine --Completion--> Trajectory --Score--> Group
+Prompt --Task--> engine --Completion--> Trajectory --Score--> Group
 """
 
 from collections.abc import Mapping
@@ -42,6 +42,8 @@ class Prompt:
     reference: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """JSON-able; travels to the reward components."""
+    prefill: str = ""
+    """The first words of the answer where the prompt already holds them; rewards see them as said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
