@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from antiphon.errors import UserError, suggestion
 from antiphon.settings import Settings
@@ -33,6 +40,21 @@ class ModelConfig(Settings):
     """The type of the parameters. Keep float32 for training: small updates vanish in bfloat16 weights."""
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Which attention code transformers uses; eager is the slow reference."""
+
+
+def load_config(config: ModelConfig) -> PreTrainedConfig:
+    """The architecture alone, without reading the weights: for checks before a run.
+
+    Raises:
+        UserError: no such model.
+    """
+    if config.name == TINY:
+        return tiny.build_config()
+    try:
+        architecture: PreTrainedConfig = AutoConfig.from_pretrained(_locate(config.name))
+    except (OSError, ValueError) as error:
+        raise _unreadable("config", config.name, error) from error
+    return architecture
 
 
 def load_model(config: ModelConfig, seed: int = 0) -> PreTrainedModel:
@@ -100,9 +122,9 @@ def eos_token_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) ->
     return tuple(dict.fromkeys(i for i in (tokenizer.eos_token_id, *of_model) if i is not None))
 
 
-def context_length(model: PreTrainedModel) -> int | None:
+def max_context(config: PreTrainedConfig) -> int | None:
     """How many tokens, prompt and completion together, the model takes; None where it states no limit."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def _locate(name: str) -> Path | str:

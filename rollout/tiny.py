@@ -40,15 +40,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(
-    seed: int,
-    *,
-    dtype: torch.dtype = torch.float32,
-    attn_implementation: str = "sdpa",
-) -> PreTrainedModel:
-    """A Llama of 3.2 million parameters, drawn from `seed`; the global random state is left as it was."""
+def build_config() -> LlamaConfig:
+    """The architecture: 4 layers of width 256, 3.2 million parameters in all."""
     tokenizer = build_tokenizer()
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=256,
         intermediate_size=688,
@@ -61,9 +56,18 @@ def build_model(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
+
+
+def build_model(
+    seed: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    attn_implementation: str = "sdpa",
+) -> PreTrainedModel:
+    """The model with parameters drawn from `seed`; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config, dtype=dtype, attn_implementation=attn_implementation
+            build_config(), dtype=dtype, attn_implementation=attn_implementation
         )
     return model
