@@ -1,0 +1,75 @@
+"""Wires the parts of a run behind the two doors of the loop: in one process, or as Ray actors.
+
+The components are the same; only this file and the files that it names know which assembly is in use.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from cluster.parts import build_learner_process, build_worker
+from cluster.plan import Plan
+from cluster.ports import LearnerSide, RolloutSide
+from reward_service.client import LocalClient
+
+Sides = tuple[RolloutSide, LearnerSide]
+
+
+@contextmanager
+def assemble(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[..., None]) -> Iterator[Sides]:
+    """Both sides of the run, up inside the block and gone after it."""
+    build = {"inline": _inline, "ray": _on_ray}[plan.recipe.cluster.mode]
+    with build(plan, run_id, trajectories, on_event) as sides:
+        yield sides
+
+
+@contextmanager
+def _inline(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[..., None]) -> Iterator[Sides]:
+    from cluster.inline import InlineLearner, InlineRollouts
+
+    recipe = plan.recipe
+    worker = build_worker(recipe, LocalClient(plan.rubric))
+    process = build_learner_process(recipe, tuple(plan.pairs), trajectories)
+    num_queued = 2 * recipe.rollout.num_actors
+    yield (
+        InlineRollouts(worker, recipe.rollout.num_threads, num_queued),
+        InlineLearner(process, recipe.learner.num_threads),
+    )
+
+
+@contextmanager
+def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[..., None]) -> Iterator[Sides]:
+    # Ray takes a second to import, which `check` and the one-process assembly need not pay.
+    from cluster.ray_learner import RayLearner
+    from cluster.ray_rollouts import RayRollouts
+    from cluster.ray_session import session
+    from learner.actor import LearnerActor
+    from reward_service.deployment import HandleClient, deploy, shutdown
+    from rollout.actor import RolloutActor
+
+    recipe, cluster = plan.recipe, plan.recipe.cluster
+    with session(recipe):
+        make_process = partial(build_learner_process, recipe, tuple(plan.pairs), trajectories.resolve())
+        learner_actor = LearnerActor.options(
+            num_cpus=cluster.learner_cpus, num_gpus=cluster.learner_gpus, name=f"{run_id}-learner"
+        ).remote(make_process, recipe.learner.num_threads)
+        application = f"{run_id}-reward"
+        rewards = HandleClient(deploy(recipe.reward, application), recipe.reward)
+        make_worker = partial(build_worker, recipe, rewards)
+        options = {"num_cpus": cluster.cpus_per_actor, "num_gpus": cluster.gpus_per_actor}
+        rollouts = RayRollouts(
+            lambda: RolloutActor.options(**options).remote(make_worker, recipe.rollout.num_threads),
+            recipe.rollout.num_actors,
+            max_restarts=cluster.max_restarts,
+            task_deadline_s=recipe.rollout.task_deadline_s,
+            load_deadline_s=cluster.start_deadline_s,
+            on_event=on_event,
+        )
+        learner = RayLearner(learner_actor, cluster.stall_deadline_s)
+        try:
+            yield rollouts, learner
+        finally:
+            rollouts.close()
+            learner.close()
+            shutdown(application)

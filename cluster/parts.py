@@ -1,0 +1,63 @@
+"""Builds the parts of a run from a recipe: called inside the process in which a part lives."""
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from antiphon import plugins
+from antiphon.seeds import derive
+from cluster.plan import build_algorithm, build_encoder
+from cluster.recipe import Recipe
+from learner.learner import Learner
+from learner.process import LearnerProcess, ProcessRule
+from learner.replay import FreshQueue
+from learner.supervised import Pair
+from reward_service.client import RewardClient
+from rollout.engines.base import Engine
+from rollout.models import eos_token_ids, load_model, load_tokenizer
+from rollout.worker import Worker
+
+
+def build_engine(recipe: Recipe, model: PreTrainedModel | None = None) -> Engine:
+    """The engine of the recipe around a model of its own, or around a given one."""
+    engine_class, config = plugins.configure(
+        Engine, "rollout.engines", recipe.rollout.engine, "rollout.engine"
+    )
+    dtype = getattr(torch, recipe.rollout.weights_dtype)
+    own = load_model(recipe.model, model_seed(recipe)).to(dtype) if model is None else model
+    stops = recipe.rollout.sampling.stop_token_ids or eos_token_ids(load_tokenizer(recipe.model), own)
+    engine: Engine = engine_class(config, own, stops)
+    return engine
+
+
+def build_worker(recipe: Recipe, rewards: RewardClient) -> Worker:
+    """A rollout worker with a model of its own."""
+    return Worker(build_engine(recipe), rewards, build_encoder(recipe).decode)
+
+
+def build_learner_process(recipe: Recipe, pairs: tuple[Pair, ...], trajectories: Path) -> LearnerProcess:
+    """The learner with everything that it updates."""
+    learner = Learner(
+        recipe.learner,
+        build_algorithm(recipe),
+        load_model(recipe.model, model_seed(recipe)),
+        temperature=recipe.rollout.sampling.temperature,
+        num_updates=recipe.run.num_updates,
+        seed=recipe.run.seed,
+    )
+    rule = ProcessRule(
+        groups_per_update=recipe.rollout.groups_per_update,
+        max_lag=recipe.rollout.max_lag,
+        weights_dtype=getattr(torch, recipe.rollout.weights_dtype),
+        trajectories=trajectories,
+        warm_up=recipe.warm_up,
+        seed=recipe.run.seed,
+    )
+    return LearnerProcess(rule, learner, FreshQueue(), pairs)
+
+
+def model_seed(recipe: Recipe) -> int:
+    """Draws the parameters of a model that is built from nothing."""
+    return derive(recipe.run.seed, "model") % 2**32
+

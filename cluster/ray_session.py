@@ -1,0 +1,73 @@
+"""Joins the cluster that RAY_ADDRESS names, or starts one on this machine, and checks that the run fits.
+
+Ray's token authentication is switched by files and variables that a local start may write and a later command
+may read; so the mode is always set here, explicitly. A cluster of our own gets a token that lives in this
+process and its children only.
+"""
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from antiphon.errors import UserError
+from cluster.recipe import Recipe
+
+
+@contextmanager
+def session(recipe: Recipe) -> Iterator[None]:
+    """Ray is up inside the block. Shut down afterwards only if it was started here.
+
+    Raises:
+        UserError: the cluster cannot be reached, or is too small for the recipe.
+    """
+    is_joined = ray.is_initialized()
+    if not is_joined:
+        _start()
+    try:
+        check_fit(recipe, ray.cluster_resources())
+        yield
+    finally:
+        if not is_joined:
+            ray.shutdown()
+
+
+def check_fit(recipe: Recipe, resources: dict[str, float]) -> None:
+    """Whether the cluster has the CPUs and GPUs that the recipe reserves.
+
+    Raises:
+        UserError: with the sum, and what to lower.
+    """
+    cluster, num_actors = recipe.cluster, recipe.rollout.num_actors
+    reward_cpus = recipe.reward.num_replicas * recipe.reward.num_cpus_per_replica
+    needs = {
+        "CPU": num_actors * cluster.cpus_per_actor + cluster.learner_cpus + reward_cpus,
+        "GPU": num_actors * cluster.gpus_per_actor + cluster.learner_gpus,
+    }
+    for kind, need in needs.items():
+        has = resources.get(kind, 0.0)
+        if need > has:
+            raise UserError(
+                f"rollout.num_actors {num_actors}, the learner and the reward service need {need:g} {kind}s, "
+                f"the cluster has {has:g}",
+                remedy=f"set rollout.num_actors or cluster.{kind.lower()}s_per_actor lower, or add nodes",
+            )
+
+
+def _start() -> None:
+    address = os.environ.get("RAY_ADDRESS")
+    if address is None and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    # Metrics of our own endpoint are enough for a laptop; Ray's dashboard costs seconds and memory.
+    own = {} if address else {"include_dashboard": False}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"Ray did not start at {address or 'this machine'}: {error}",
+            remedy="check RAY_ADDRESS, and that RAY_AUTH_MODE is the same here and on the cluster",
+        ) from error

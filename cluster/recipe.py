@@ -1,0 +1,155 @@
+"""A recipe: the YAML file that says a whole run. Each section's model lives beside the code that reads it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from antiphon.errors import UserError
+from antiphon.settings import Settings, parse
+from cluster.evaluation import EvaluationConfig
+from cluster.metrics import MetricsConfig
+from learner.learner import LearnerConfig
+from learner.supervised import SupervisedConfig
+from reward_service.config import RewardConfig
+from rollout.config import RolloutConfig
+from rollout.encoding import EncodingConfig
+from rollout.models import ModelConfig
+
+
+class RunConfig(Settings):
+    """What the run is called, how long it is, and when it saves."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The run directory is runs/<name> unless --run-dir says otherwise."""
+    seed: int = Field(0, ge=0)
+    """Everything that draws derives its seed from it."""
+    num_updates: int = Field(ge=1)
+    """Publications of new weights, each after one batch."""
+    checkpoint_every: int = Field(0, ge=0)
+    """Save after every so many updates; 0: only at the end, and when the run is stopped."""
+    num_checkpoints: int = Field(3, ge=1)
+    """How many are kept; the oldest are deleted after a newer one is whole."""
+
+
+class ClusterConfig(Settings):
+    """Where the processes live and how long anything may take."""
+
+    mode: Literal["ray", "inline"] = "ray"
+    """`inline` runs the same parts in this process, without Ray: for breakpoints."""
+    cpus_per_actor: float = Field(0.5, ge=0.0)
+    """What Ray reserves for a rollout actor."""
+    gpus_per_actor: float = Field(0.0, ge=0.0)
+    """The same, of GPUs."""
+    learner_cpus: float = Field(0.5, ge=0.0)
+    """What Ray reserves for the learner."""
+    learner_gpus: float = Field(0.0, ge=0.0)
+    """The same, of GPUs."""
+    max_restarts: int = Field(10, ge=0)
+    """Rollout actors that may be replaced before the run gives up."""
+    start_deadline_s: float = Field(180.0, gt=0.0)
+    """For Ray, the actors and the reward service to come up, and for actors to take new weights."""
+    stall_deadline_s: float = Field(1800.0, gt=0.0)
+    """Without any progress for so long the run ends with stacks on stderr and a post-mortem."""
+
+
+class Recipe(Settings):
+    """A whole run."""
+
+    run: RunConfig
+    model: ModelConfig = ModelConfig()
+    data: dict[str, Any]
+    """`name:` and options of the prompt source, see rollout/sources."""
+    encoding: EncodingConfig = EncodingConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    reward: RewardConfig
+    algorithm: dict[str, Any]
+    """`name:` and options of the algorithm, see learner/algorithms."""
+    learner: LearnerConfig = LearnerConfig()
+    warm_up: SupervisedConfig | None = None
+    """A supervised phase on the references before the first update; null: none."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _tasks_fill_updates(self) -> Self:
+        groups, size = self.rollout.groups_per_update, self.rollout.groups_in_task
+        if groups % size:
+            raise ValueError(
+                f"rollout.groups_per_update {groups} is no multiple of the {size} groups of a task; "
+                "set rollout.groups_per_task to a divisor"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _metric_is_scored(self) -> Self:
+        labels = [c.shown_as for c in self.reward.components]
+        metric = self.evaluation.metric
+        if metric is not None and metric not in labels:
+            raise ValueError(f"evaluation.metric {metric!r} is none of the reward components {labels}")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, every default written out; `parse_recipe` reads it back."""
+        return self.model_dump(mode="json")
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, changed by `key.path=value` overrides.
+
+    Raises:
+        UserError: no such file, no YAML, or a wrong setting.
+    """
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", remedy="give the path of a recipe") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {error}", remedy="mend the line that the message names") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} holds no recipe", remedy="see recipes/quickstart.yaml for the sections")
+    return parse_recipe(data, overrides)
+
+
+def parse_recipe(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Recipe data, changed by overrides, as a checked recipe."""
+    changed = dict(data)
+    for override in overrides:
+        changed = apply_override(changed, override)
+    return parse(Recipe, changed)
+
+
+def apply_override(data: Mapping[str, Any], override: str) -> dict[str, Any]:
+    """`data` with one `a.b.c=value` applied; the value is read as YAML, an index reaches into a list.
+
+    Raises:
+        UserError: there is no `=`, or the path leads through something that has no keys.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override!r} is not key=value", remedy="write for example --set run.seed=1")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override!r}: the value is not YAML", remedy="quote it") from None
+    changed: dict[str, Any] = _replaced(data, key.split("."), value, override)
+    return changed
+
+
+def _replaced(node: Any, path: Sequence[str], value: Any, override: str) -> Any:
+    """A copy of `node` in which the place at `path` holds `value`."""
+    if not path:
+        return value
+    head, rest = path[0], path[1:]
+    if isinstance(node, list) and head.isdigit() and int(head) < len(node):
+        return [_replaced(x, rest, value, override) if i == int(head) else x for i, x in enumerate(node)]
+    if node is None or isinstance(node, Mapping):
+        inner = (node or {}).get(head)
+        return {**(node or {}), head: _replaced(inner, rest, value, override)}
+    raise UserError(
+        f"--set {override!r}: {head!r} leads nowhere, the setting above it is {node!r}",
+        remedy="`antiphon check RECIPE` prints every setting with its path",
+    )

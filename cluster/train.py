@@ -1,0 +1,214 @@
+"""One attempt at a run: wires plan, assembly, loop and sinks, and ends with a summary whatever happens."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from antiphon.errors import UserError
+from cluster.assembly import assemble
+from cluster.checkpoints import Checkpoints, read_manifest
+from cluster.dispatch import DispatchRule
+from cluster.evaluation import Evaluator, Measurement
+from cluster.loop import Hooks, Loop
+from cluster.metrics import open_sinks, write_all
+from cluster.plan import Plan
+from cluster.postmortem import write_postmortem
+from cluster.progress import Progress
+from cluster.recipe import Recipe
+from cluster.run_dir import RunDir
+from cluster.stop import Interrupted, StopRequest
+from rollout.prompts import PromptStream
+
+DONE, INTERRUPTED, FAILED = "done", "interrupted", "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How the attempt ended."""
+
+    status: str
+    summary: Mapping[str, Any]
+
+
+class Attempt:
+    """Everything around the loop of one attempt."""
+
+    def __init__(self, plan: Plan, run_dir: RunDir, progress: Progress, run_id: str | None = None) -> None:
+        self._plan = plan
+        self._recipe = plan.recipe
+        self._run_dir = run_dir
+        self._progress = progress
+        self._run_id = run_id or uuid.uuid4().hex[:8]
+        self._checkpoints = Checkpoints(run_dir.checkpoints, plan.recipe.run.num_checkpoints)
+        self._stop = StopRequest()
+        self._loop: Loop | None = None
+
+    def run(self, start: Callable[["Attempt", Loop], None]) -> Outcome:
+        """Assemble, let `start` bring the loop to where it begins, run it, and write the summary.
+
+        Raises:
+            Exception: whatever ended the run, after summary.json and postmortem.json are written.
+        """
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(self._stop)
+                loop = self._loop = self._open(stack)
+                status = self._drive(loop, start)
+        except BaseException as error:
+            if self._run_dir.recipe.exists():
+                write_postmortem(self._run_dir, error, self._loop.version if self._loop else 0)
+                self._summarize(FAILED)
+            raise
+        return Outcome(status=status, summary=self._summarize(status))
+
+    def begin(self, loop: Loop) -> None:
+        """A fresh run: supervised phase, first publication, first measurement."""
+        if self._recipe.warm_up is not None:
+            self._progress.say("supervised phase")
+            self._progress.tell("warm-up", loop.warm_up())
+        loop.show(0)
+        loop.measure()
+        if self._recipe.run.checkpoint_every:
+            self.save(loop)
+
+    def resume(self, loop: Loop) -> None:
+        """A run that goes on from its newest whole checkpoint."""
+        path, skipped = self._checkpoints.newest()
+        for skip in skipped:
+            self._event("checkpoint_skipped", path=skip.path, reason=skip.reason)
+            self._progress.say(f"skipped {skip.path.name}: {skip.reason}")
+        loop.load(path)
+        self._event("resumed", path=path, version=loop.version)
+        self._progress.say(f"resumed from {path}")
+
+    def save(self, loop: Loop) -> None:
+        """Publish a checkpoint of the loop as it is now."""
+        with loop.journal.phase("checkpoint"):
+            path = self._checkpoints.save(loop.version, loop.save, {"run_id": self._run_id})
+        self._event("checkpoint", path=path, version=loop.version)
+
+    def _open(self, stack: ExitStack) -> Loop:
+        recipe = self._recipe
+        sides = stack.enter_context(
+            assemble(self._plan, self._run_id, self._run_dir.trajectories, self._event)
+        )
+        if not self._run_dir.recipe.exists():
+            self._run_dir.create(recipe.to_dict())
+        sinks = open_sinks(recipe.metrics, self._run_dir.metrics, self._run_dir.tensorboard)
+        for sink in sinks:
+            stack.callback(sink.close)
+        stack.enter_context(self._progress)
+
+        def on_update(version: int, values: Mapping[str, float]) -> None:
+            write_all(sinks, version, values)
+            self._progress.update(version, values)
+
+        def on_measurement(version: int, measurement: Measurement) -> None:
+            write_all(sinks, version, {f"eval/{measurement.metric}": measurement.value})
+            self._progress.measurement(version, measurement)
+
+        rollouts, learner = sides
+        return Loop(
+            rule=_dispatch_rule(recipe),
+            stream=PromptStream(self._plan.train, recipe.run.seed),
+            rollouts=rollouts,
+            learner=learner,
+            make_evaluator=partial(
+                Evaluator,
+                recipe.evaluation,
+                self._plan.held_out,
+                recipe.rollout.sampling,
+                recipe.run.seed,
+            ),
+            stop=self._stop,
+            hooks=Hooks(on_update=on_update, on_measurement=on_measurement, on_event=self._event),
+            stall_deadline_s=recipe.cluster.stall_deadline_s,
+        )
+
+    def _drive(self, loop: Loop, start: Callable[["Attempt", Loop], None]) -> str:
+        try:
+            start(self, loop)
+            loop.run(partial(self._after_update, loop))
+            loop.measure()
+            self.save(loop)
+        except Interrupted:
+            self._progress.say("stopping: saving a checkpoint")
+            self.save(loop)
+            return INTERRUPTED
+        return DONE
+
+    def _after_update(self, loop: Loop, version: int) -> None:
+        """Measure and save when due; the last update is followed by both anyway."""
+        run, evaluation = self._recipe.run, self._recipe.evaluation
+        if version == run.num_updates:
+            return
+        if evaluation.every and version % evaluation.every == 0:
+            loop.measure()
+        if run.checkpoint_every and version % run.checkpoint_every == 0:
+            self.save(loop)
+
+    def _summarize(self, status: str) -> dict[str, Any]:
+        loop = self._loop
+        summary = {
+            "status": status,
+            "version": loop.version if loop else 0,
+            "weights_digest": loop.weights_digest if loop else "",
+            **(loop.journal.summarize() if loop else {}),
+            "dropped": dict(loop.dispatcher.ledger.dropped) if loop else {},
+            "recipe": self._recipe.to_dict(),
+        }
+        self._run_dir.write_summary(summary)
+        return summary
+
+    def _event(self, kind: str, **facts: Any) -> None:
+        if self._run_dir.recipe.exists():
+            self._run_dir.append_event(kind, **facts)
+
+
+def start_run(plan: Plan, run_dir: RunDir, progress: Progress) -> Outcome:
+    """A fresh run in a folder that holds none.
+
+    Raises:
+        UserError: the folder already holds a run.
+    """
+    if run_dir.recipe.exists():
+        raise UserError(
+            f"{run_dir.path} already holds a run",
+            remedy=f"`antiphon resume {run_dir.path}` goes on with it; another --run-dir starts a new one",
+        )
+    return Attempt(plan, run_dir, progress).run(Attempt.begin)
+
+
+def resume_run(plan: Plan, run_dir: RunDir, progress: Progress) -> Outcome:
+    """Go on with the run in a folder.
+
+    Raises:
+        UserError: it has no usable checkpoint.
+    """
+    path, _ = Checkpoints(run_dir.checkpoints, plan.recipe.run.num_checkpoints).newest()
+    run_id = read_manifest(path)["run_id"]
+    return Attempt(plan, run_dir, progress, run_id).run(Attempt.resume)
+
+
+def newest_checkpoint(run_dir: RunDir) -> Path:
+    """The newest whole checkpoint of a run."""
+    return Checkpoints(run_dir.checkpoints, 1).newest()[0]
+
+
+def _dispatch_rule(recipe: Recipe) -> DispatchRule:
+    rollout = recipe.rollout
+    return DispatchRule(
+        num_updates=recipe.run.num_updates,
+        groups_per_update=rollout.groups_per_update,
+        groups_per_task=rollout.groups_in_task,
+        num_samples=rollout.num_samples,
+        max_lag=rollout.max_lag,
+        sampling=rollout.sampling,
+        seed=recipe.run.seed,
+        is_dropping_constant=rollout.is_dropping_constant,
+        max_failed_share=rollout.max_failed_share,
+    )

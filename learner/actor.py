@@ -1,0 +1,41 @@
+"""The Ray shell of a learner process: the same calls, with references where big things travel."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import ray
+import torch
+
+from learner.process import LearnerProcess, UpdateReport
+from rollout.trajectories import from_table
+
+
+@ray.remote(max_restarts=0, max_task_retries=0)
+class LearnerActor:
+    """Not restarted by Ray: what it knows is in the checkpoint, and the run resumes from there."""
+
+    def __init__(self, make_process: Callable[[], LearnerProcess], num_threads: int) -> None:
+        torch.set_num_threads(num_threads)
+        self._process = make_process()
+
+    def warm_up(self) -> dict[str, float]:
+        return self._process.warm_up()
+
+    def accept(self, table: pa.Table, keys: frozenset[tuple[int, int]]) -> None:
+        """`table` arrives by reference: it comes from the node of the actor that made it."""
+        self._process.accept([group for group in from_table(table) if group.key in keys])
+
+    def update(self, version: int) -> UpdateReport:
+        return self._process.update(version)
+
+    def publish(self, version: int) -> tuple[str, int, list[ray.ObjectRef]]:
+        """Digest, size in bytes, and a reference to the packed weights: one put, mapped by every actor."""
+        weights = self._process.pack(version)
+        return weights.digest, weights.size_bytes, [ray.put(weights)]
+
+    def save(self, folder: Path) -> None:
+        self._process.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self._process.load(folder)

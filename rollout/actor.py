@@ -1,0 +1,46 @@
+"""The Ray shell of a rollout worker: one process, one worker, a door for tasks and one for weights.
+
+Groups are put into the object store of the node that made them; only the report goes to the caller.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import ray
+import torch
+
+from rollout.reports import TaskReport
+from rollout.trajectories import to_table
+from rollout.types import Task
+from rollout.worker import Worker
+
+WEIGHTS_DEADLINE_S = 600.0
+"""For pulling the weights from another node."""
+
+
+@ray.remote(max_restarts=0, max_task_retries=0)
+class RolloutActor:
+    """Not restarted by Ray: a restarted actor would answer with the weights it was built with."""
+
+    def __init__(self, make_worker: Callable[[], Worker], num_threads: int) -> None:
+        torch.set_num_threads(num_threads)
+        self._worker = make_worker()
+
+    def ping(self) -> str:
+        return "pong"
+
+    def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call `func` with this actor: the door of RLlib's FaultTolerantActorManager."""
+        return func(self, *args, **kwargs)
+
+    def run(self, task: Task) -> tuple[TaskReport, list[ray.ObjectRef]]:
+        """The report of the task, and a reference to its groups as an Arrow table."""
+        result = self._worker.run(task)
+        return result.report, [ray.put(to_table(result.groups))]
+
+    def load(self, weights: list[ray.ObjectRef]) -> str:
+        """Swap the weights for those behind the reference; returns the digest of what is held afterwards.
+
+        The reference comes in a list, so that the transfer happens here and not in the caller's queue.
+        """
+        return self._worker.load(ray.get(weights[0], timeout=WEIGHTS_DEADLINE_S))

@@ -1,0 +1,61 @@
+"""The `rollout:` section of a recipe. The worker's and the dispatcher's numbers; the rest is derived."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from antiphon.settings import Settings
+from rollout.types import Sampling
+
+
+class RolloutConfig(Settings):
+    """How many actors play, how far behind they may be, and what they draw.
+
+    All sizes are in groups (one prompt, all its samples) and global, never per actor.
+    """
+
+    num_actors: int = Field(2, ge=1)
+    """Processes that roll out."""
+    num_threads: int = Field(1, ge=1)
+    """Torch threads of each actor. Actors x threads beyond the cores makes everything slower."""
+    max_lag: int = Field(1, ge=0)
+    """Updates that may pass between the dispatch of a prompt and its own update; 0: synchronous."""
+    groups_per_update: int = Field(32, ge=1)
+    """Prompts in the batch of one update."""
+    num_samples: int = Field(8, ge=1)
+    """Completions of each prompt."""
+    groups_per_task: int | None = Field(None, ge=1)
+    """Prompts that an actor takes at once; null: a batch is split evenly over the actors. Fixes which samples
+    are decoded together, so set it when runs with different numbers of actors must agree bit for bit."""
+    sampling: Sampling = Sampling()
+    """How training completions are drawn."""
+    engine: dict[str, Any] = Field(default_factory=lambda: {"name": "torch"})
+    """`name:` and options of the engine, see rollout/engines."""
+    weights_dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type in which weights travel and actors compute; bfloat16 halves both."""
+    is_dropping_constant: bool = False
+    """Drop groups whose rewards are all equal and draw others instead (dynamic sampling, DAPO)."""
+    max_failed_share: float = Field(0.5, gt=0.0, le=1.0)
+    """Stop the run when a larger share of the recent groups could not be scored."""
+    task_deadline_s: float = Field(900.0, gt=0.0)
+    """An actor that holds a task for longer is replaced, and the task given out again."""
+
+    @property
+    def groups_in_task(self) -> int:
+        """groups_per_task, or ceil(groups_per_update / num_actors)."""
+        return self.groups_per_task or -(-self.groups_per_update // self.num_actors)
+
+    @property
+    def samples_per_update(self) -> int:
+        return self.groups_per_update * self.num_samples
+
+    @model_validator(mode="after")
+    def _sampling_is_exact(self) -> Self:
+        if self.sampling.top_p < 1.0 or self.sampling.top_k > 0:
+            raise ValueError(
+                "sampling.top_p below 1 and top_k above 0 are for evaluation and chat: the learner scores the "
+                "whole distribution, and its probability ratios would be biased"
+            )
+        if self.sampling.temperature == 0.0:
+            raise ValueError("sampling.temperature 0 draws the same completion every time; set it above 0")
+        return self

@@ -1,0 +1,84 @@
+import pytest
+
+from antiphon.errors import UserError
+from cluster.checkpoints import Checkpoints, check_registered, find_fault
+
+
+def save(checkpoints, version, text="state"):
+    return checkpoints.save(version, lambda folder: (folder / "state.txt").write_text(text), {"run_id": "r"})
+
+
+def test_the_newest_whole_checkpoint_is_taken(tmp_path):
+    checkpoints = Checkpoints(tmp_path, num_kept=3)
+    save(checkpoints, 1)
+    newest = save(checkpoints, 2)
+    assert checkpoints.newest() == (newest, [])
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda p: (p / "state.txt").write_text("other"), "checksum"),
+        (lambda p: (p / "state.txt").write_text("stat"), "cut short"),
+        (lambda p: (p / "state.txt").unlink(), "missing"),
+        (lambda p: (p / "manifest.json").unlink(), "manifest"),
+        (lambda p: (p / "manifest.json").write_text("{"), "manifest"),
+    ],
+)
+def test_a_damaged_checkpoint_is_skipped_and_the_reason_is_told(tmp_path, damage, reason):
+    checkpoints = Checkpoints(tmp_path, num_kept=3)
+    whole = save(checkpoints, 1)
+    broken = save(checkpoints, 2)
+    damage(broken)
+    path, skipped = checkpoints.newest()
+    assert path == whole
+    assert [s.path for s in skipped] == [broken]
+    assert reason in skipped[0].reason
+
+
+def test_with_no_usable_checkpoint_the_error_says_what_was_found(tmp_path):
+    checkpoints = Checkpoints(tmp_path, num_kept=1)
+    (save(checkpoints, 4) / "state.txt").unlink()
+    with pytest.raises(UserError, match=r"step_000004: state.txt is missing"):
+        checkpoints.newest()
+
+
+def test_a_writer_that_dies_half_way_leaves_the_older_checkpoint_as_it_was(tmp_path):
+    checkpoints = Checkpoints(tmp_path, num_kept=3)
+    whole = save(checkpoints, 1)
+
+    def die(folder):
+        (folder / "state.txt").write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        checkpoints.save(2, die, {"run_id": "r"})
+    assert checkpoints.newest() == (whole, [])
+
+
+def test_only_so_many_checkpoints_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, num_kept=2)
+    paths = [save(checkpoints, version) for version in (1, 2, 3)]
+    assert sorted(tmp_path.glob("step_*")) == paths[1:]
+    assert find_fault(paths[2]) is None
+
+
+class WithState:
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state): ...
+
+
+class Owner:
+    def __init__(self):
+        self.cursor = WithState()
+        self.forgotten = WithState()
+        self.name = "plain values have no state"
+
+
+def test_a_stateful_part_without_a_place_in_the_checkpoint_is_refused():
+    owner = Owner()
+    with pytest.raises(AssertionError, match="forgotten"):
+        check_registered(owner, {"cursor": owner.cursor})
+    check_registered(owner, {"cursor": owner.cursor, "forgotten": owner.forgotten})

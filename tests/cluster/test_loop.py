@@ -1,0 +1,174 @@
+"""The loop against fakes: the order of events is read from a tape."""
+
+import pytest
+from tests.fakes import SAMPLING, FakeLearner, FakeRollouts, make_prompts, silent
+
+from antiphon.errors import UserError
+from cluster.dispatch import DispatchRule
+from cluster.evaluation import EvaluationConfig, Evaluator
+from cluster.loop import Hooks, Loop
+from cluster.ports import StalledError
+from cluster.stop import Interrupted, StopRequest
+from rollout.prompts import PromptStream
+
+
+def make_loop(tape, *, rollouts=None, learner=None, stop=None, stall_deadline_s=60.0, **changes):
+    numbers = {
+        "num_updates": 2,
+        "groups_per_update": 4,
+        "groups_per_task": 2,
+        "num_samples": 2,
+        "max_lag": 0,
+        "sampling": SAMPLING,
+        "seed": 0,
+        "is_dropping_constant": False,
+        "max_failed_share": 0.5,
+    }
+    rule = DispatchRule(**{**numbers, **changes})
+    return Loop(
+        rule=rule,
+        stream=PromptStream(make_prompts(10), seed=0),
+        rollouts=rollouts or FakeRollouts(tape),
+        learner=learner or FakeLearner(tape, rule.groups_per_update),
+        make_evaluator=lambda ids: Evaluator(
+            EvaluationConfig(prompts_per_task=2), make_prompts(3), SAMPLING, 0, ids
+        ),
+        stop=stop or StopRequest(),
+        hooks=Hooks(on_update=silent, on_measurement=silent, on_event=silent),
+        stall_deadline_s=stall_deadline_s,
+    )
+
+
+def run(loop):
+    loop.show(0)
+    loop.run(silent)
+
+
+def test_with_lag_0_each_batch_is_made_by_the_policy_that_it_updates():
+    tape = []
+    run(make_loop(tape))
+    assert tape == [
+        *["publish 0", "load 0"],
+        *["submit 2 at 0", "submit 2 at 0", "update from 0", "publish 1", "load 1"],
+        *["submit 2 at 1", "submit 2 at 1", "update from 1", "publish 2", "load 2"],
+    ]
+
+
+def test_with_lag_1_one_batch_is_given_out_ahead_and_no_more():
+    tape = []
+    loop = make_loop(tape, rollouts=FakeRollouts(tape, num_free=99), max_lag=1, num_updates=3)
+    run(loop)
+    # Version 0 may give out (1 + 0 + 1) * 4 groups = 4 tasks of 2.
+    first_update = tape.index("update from 0")
+    assert tape[:first_update].count("submit 2 at 0") == 4
+    assert loop.journal.max_lag_seen == 1
+    assert loop.dispatcher.ledger.num_dispatched == 12
+
+
+def test_no_group_is_trained_twice_and_none_is_missing_when_actors_die():
+    tape = []
+    rollouts = FakeRollouts(tape)
+    rollouts.lose_next = 3
+    learner = FakeLearner(tape, 4)
+    loop = make_loop(tape, rollouts=rollouts, learner=learner)
+    run(loop)
+    assert sorted(learner.trained) == [(0, index) for index in range(8)]
+    loop.dispatcher.ledger.check()
+
+
+def test_groups_that_cannot_be_scored_are_dropped_by_reason_and_replaced():
+    tape = []
+    rollouts = FakeRollouts(
+        tape, play=lambda task, turn: "score_timeout" if turn.index == 1 else (0.0, 1.0)
+    )
+    learner = FakeLearner(tape, 4)
+    loop = make_loop(tape, rollouts=rollouts, learner=learner)
+    run(loop)
+    assert loop.dispatcher.ledger.dropped == {"score_timeout": 1}
+    assert (0, 1) not in learner.trained
+    assert len(learner.trained) == 8
+
+
+def test_the_run_stops_when_most_groups_cannot_be_scored():
+    tape = []
+    loop = make_loop(tape, rollouts=FakeRollouts(tape, play=lambda task, turn: "score_error"))
+    with pytest.raises(UserError, match="could not be scored"):
+        run(loop)
+
+
+def test_constant_groups_are_dropped_and_replaced_when_asked():
+    tape = []
+    rollouts = FakeRollouts(tape, play=lambda task, turn: (1.0, 1.0) if turn.index == 0 else (0.0, 1.0))
+    loop = make_loop(tape, rollouts=rollouts, is_dropping_constant=True)
+    run(loop)
+    assert loop.dispatcher.ledger.dropped == {"constant": 1}
+    assert loop.journal.num_prompts == 8
+
+
+def test_groups_that_are_too_old_at_the_update_are_replaced_before_it():
+    tape = []
+    learner = FakeLearner(tape, 4)
+    learner.num_stale = 1
+    loop = make_loop(tape, learner=learner)
+    run(loop)
+    assert loop.dispatcher.ledger.dropped == {"stale": 1}
+    assert len(learner.trained) == 8
+
+
+def test_a_stop_request_ends_the_run_where_nothing_is_half_done():
+    tape, stop = [], StopRequest()
+    loop = make_loop(tape, stop=stop)
+    loop.show(0)
+
+    def stop_after_first(version):
+        stop.is_requested = True
+
+    with pytest.raises(Interrupted):
+        loop.run(stop_after_first)
+    assert loop.version == 1
+    assert tape[-1] == "load 1"
+
+
+def test_a_rollout_side_that_brings_nothing_back_ends_the_run_by_name():
+    class Stuck(FakeRollouts):
+        def collect(self):
+            return []
+
+    tape = []
+    loop = make_loop(tape, rollouts=Stuck(tape), stall_deadline_s=0.05)
+    with pytest.raises(StalledError, match="a fake"):
+        run(loop)
+
+
+def test_a_resumed_loop_goes_on_where_the_saved_one_was(tmp_path):
+    tape = []
+    learner = FakeLearner(tape, 4)
+    first = make_loop(tape, learner=learner, num_updates=1)
+    run(first)
+    first.save(tmp_path)
+    second = make_loop(tape, learner=learner, num_updates=2)
+    second.load(tmp_path)
+    second.run(silent)
+    assert second.version == 2
+    assert sorted(learner.trained) == [(0, index) for index in range(8)]
+    assert second.journal.num_prompts == 8
+
+
+def test_an_evaluation_measures_every_held_out_prompt_once_and_trains_on_none():
+    tape = []
+    rollouts = FakeRollouts(tape, play=lambda task, turn: (1.0,) if turn.index == 0 else (0.0,))
+    loop = make_loop(tape, rollouts=rollouts)
+    loop.show(0)
+    measurement = loop.measure()
+    # One of three held-out prompts is right.
+    assert (measurement.value, measurement.n) == (1 / 3, 3)
+    assert loop.dispatcher.ledger.num_dispatched == 0
+
+
+def test_an_evaluation_survives_the_death_of_its_actor():
+    tape = []
+    rollouts = FakeRollouts(tape)
+    rollouts.lose_next = 1
+    loop = make_loop(tape, rollouts=rollouts)
+    loop.show(0)
+    assert loop.measure().n == 6
