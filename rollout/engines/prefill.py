@@ -1,0 +1,77 @@
+"""Runs whole prompts through the model: their keys and values, and the logits after their last token.
+
+Called by the torch engine. Batches are padded on the right, where causal attention cannot see the padding, so
+the model needs no mask and every prompt has the positions 0, 1, 2, ...
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from rollout.engines.kv_cache import Layers
+
+TokenIds = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefilled:
+    """Some prompts after their pass through the model; B rows, padded to T."""
+
+    prompts: tuple[TokenIds, ...]
+    """B of them, in the order of the rows."""
+    layers: Layers
+    """Keys and values per layer, each [B, H, T, D]; what lies beyond a row's own length means nothing."""
+    logits: Tensor
+    """[B, V], after the last token of each."""
+
+    @property
+    def max_length(self) -> int:
+        return max(len(prompt) for prompt in self.prompts)
+
+    def only(self, row: int) -> "Prefilled":
+        """A copy of one row, so that the rest of the batch can be freed."""
+        length = len(self.prompts[row])
+        pick = slice(row, row + 1)
+        layers = [(k[pick, :, :length].clone(), v[pick, :, :length].clone()) for k, v in self.layers]
+        return Prefilled(prompts=(self.prompts[row],), layers=layers, logits=self.logits[pick].clone())
+
+
+def prefill(model: PreTrainedModel, prompts: Sequence[TokenIds], max_tokens: int) -> Iterator[Prefilled]:
+    """Prefills the prompts in batches of similar length, each at most `max_tokens` with its padding."""
+    for batch in _batches(sorted(prompts, key=len), max_tokens):
+        yield _run(model, batch)
+
+
+def _batches(prompts: Sequence[TokenIds], max_tokens: int) -> Iterator[tuple[TokenIds, ...]]:
+    """Cuts prompts that come sorted by length; one that is longer than the budget goes alone."""
+    batch: list[TokenIds] = []
+    for prompt in prompts:
+        if batch and (len(batch) + 1) * len(prompt) > max_tokens:
+            yield tuple(batch)
+            batch = []
+        batch.append(prompt)
+    if batch:
+        yield tuple(batch)
+
+
+def _run(model: PreTrainedModel, prompts: tuple[TokenIds, ...]) -> Prefilled:
+    lengths = [len(prompt) for prompt in prompts]
+    width = max(lengths)
+    token_ids = torch.tensor([p + (0,) * (width - len(p)) for p in prompts], device=model.device)
+    # Only the logits at a last token are wanted; those of all positions would not fit into memory.
+    ends, which = torch.tensor(lengths, device=model.device).sub_(1).unique(return_inverse=True)
+    cache = DynamicCache(config=model.config)
+    output = model(
+        input_ids=token_ids,
+        position_ids=torch.arange(width, device=model.device).expand(len(prompts), -1),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=ends,
+    )
+    logits = output.logits[torch.arange(len(prompts), device=model.device), which]
+    filled: list[Any] = cache.layers
+    return Prefilled(prompts=prompts, layers=[(x.keys, x.values) for x in filled], logits=logits)

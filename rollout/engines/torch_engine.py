@@ -1,0 +1,185 @@
+"""The built-in engine: continuous batching of any causal language model of transformers, on CPU or GPU.
+
+Called by the rollout worker through `Engine`. A step is either the prefill of requests that wait for a free
+slot, or one token for every slot in use; a slot is refilled in the step after its completion has ended.
+
+    waiting --prefill--> slot (row of the table, row of the cache) --decode, decode, ...--> completion
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from antiphon.cpu_linear import speed_up
+from rollout.engines.base import Engine
+from rollout.engines.kv_cache import SlotCache
+from rollout.engines.prefill import Prefilled, TokenIds, prefill
+from rollout.engines.sampling import distribution, pick, truncate
+from rollout.engines.slots import Running, SlotTable
+from rollout.engines.support import require_supported
+from rollout.types import Completion, Request
+
+
+class TorchEngine(Engine):
+    """Continuous batching over slots with pre-allocated keys and values.
+
+    Exact where it matters: positions are explicit, masks come from lengths, log-probabilities are read off
+    the distribution that was drawn from, in float32, and a model's generation_config is never looked at.
+    Keys and values of completions under way are computed anew after new weights, so that every token comes
+    from exactly one policy.
+    """
+
+    name = "torch"
+
+    class Config(Engine.Config):
+        num_slots: int = Field(64, ge=1)
+        """Completions under way at once. More use the hardware better, until memory for their keys and values
+        (slots x longest sequence) or, on a CPU, its caches run out."""
+        max_prefill_tokens: int = Field(4096, ge=1)
+        """Prompt tokens in one pass, padding included; bounds the memory of prefill."""
+
+    def __init__(self, config: Config, model: PreTrainedModel | None, eos_token_ids: tuple[int, ...]) -> None:
+        """
+        Raises:
+            UserError: the model keeps a state that slots cannot hold (sliding window, recurrence, ...).
+        """
+        super().__init__(config, model, eos_token_ids)
+        if model is None:
+            raise ValueError("the torch engine needs a model")
+        require_supported(model)
+        self._model = model.eval()
+        speed_up(model)
+        self._settings = config
+        self._waiting: deque[tuple[int, Request]] = deque()
+        self._table = SlotTable(config.num_slots, model.device)
+        self._cache = SlotCache(config.num_slots)
+        self._shared: Prefilled | None = None
+        self._is_stale = False
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._waiting) or self._table.num_running > 0
+
+    @torch.no_grad()
+    def step(self) -> list[tuple[int, Completion]]:
+        if not self.has_work:
+            return []
+        if self._is_stale:
+            self._recompute()
+        if self._waiting and self._table.num_free:
+            rows, logits = self._admit()
+        else:
+            rows, logits = self._decode()
+        return self._draw(rows, logits)
+
+    def clear(self) -> None:
+        self._waiting.clear()
+        self._table.clear()
+        self._shared = None
+
+    def forget(self) -> None:
+        self._shared = None
+        self._is_stale = True
+
+    def _enqueue(self, ticket: int, request: Request) -> None:
+        self._waiting.append((ticket, request))
+
+    def _admit(self) -> tuple[Tensor, Tensor]:
+        """Starts as many waiting requests as there are free slots; rows [n], logits [n, V]."""
+        num_new = min(len(self._waiting), self._table.num_free)
+        new = [self._waiting.popleft() for _ in range(num_new)]
+        rows = self._table.start([self._running(ticket, request) for ticket, request in new])
+        longest = max(len(r.token_ids) + r.sampling.max_new_tokens for _, r in new)
+        logits = self._fill(rows, [request.token_ids for _, request in new], longest)
+        return self._index(rows), logits
+
+    def _running(self, ticket: int, request: Request) -> Running:
+        return Running(
+            ticket=ticket,
+            request=request,
+            stop_token_ids=self.stop_token_ids(request),
+            policy_version=self.policy_version,
+        )
+
+    def _recompute(self) -> None:
+        """Computes the keys and values of what is under way from the weights that are now in use."""
+        rows = self._table.rows()
+        if rows:
+            self._fill(rows, [self._table.sequence(row) for row in rows], self._cache.capacity)
+        self._is_stale = False
+
+    def _fill(self, rows: Sequence[int], sequences: Sequence[TokenIds], num_positions: int) -> Tensor:
+        """Puts the keys and values of each sequence into its row; returns the logits after each, [n, V]."""
+        wanted: dict[TokenIds, list[int]] = defaultdict(list)
+        for number, sequence in enumerate(sequences):
+            wanted[sequence].append(number)
+        row_index, logits = self._index(rows), torch.empty(0)
+        for batch in self._prefilled(list(wanted)):
+            pairs = [(n, source) for source, prompt in enumerate(batch.prompts) for n in wanted[prompt]]
+            numbers, sources = self._index(pairs).unbind(1)
+            self._cache.reserve(num_positions, like=batch.layers)
+            self._cache.put(row_index[numbers], batch.layers, sources, batch.max_length)
+            if not len(logits):
+                logits = batch.logits.new_empty(len(rows), batch.logits.shape[1])
+            logits[numbers] = batch.logits[sources]
+            self._share(batch)
+        return logits
+
+    def _prefilled(self, sequences: list[TokenIds]) -> Iterator[Prefilled]:
+        shared = self._shared
+        if shared is not None and shared.prompts[0] in sequences:
+            sequences.remove(shared.prompts[0])
+            yield shared
+        yield from prefill(self._model, sequences, self._settings.max_prefill_tokens)
+
+    def _share(self, batch: Prefilled) -> None:
+        """Keeps the prompt that the next request in line has too, for it did not fit into the slots."""
+        head = self._waiting[0][1].token_ids if self._waiting else None
+        if head in batch.prompts and batch is not self._shared:
+            self._shared = batch.only(batch.prompts.index(head))
+
+    def _decode(self) -> tuple[Tensor, Tensor]:
+        """Runs the last token of every slot in use; rows [n], logits [n, V]."""
+        table = self._table
+        sources, targets = table.compact()
+        if sources:
+            length = int(table["position"][targets].max())
+            self._cache.move(self._index(sources), self._index(targets), length)
+        rows = torch.arange(table.num_rows, device=self._model.device)
+        position = table["position"][rows]
+        output = self._model(
+            input_ids=table["last_token"][rows, None],
+            attention_mask=self._cache.aim(position),
+            position_ids=position[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        table["position"][rows] = position + 1
+        return rows, output.logits[:, -1]
+
+    def _draw(self, rows: Tensor, logits: Tensor) -> list[tuple[int, Completion]]:
+        """Draws a token for each of the rows; the completions that end with it."""
+        table = self._table
+        probabilities = distribution(logits, table["temperature"][rows])
+        probabilities = truncate(probabilities, table["top_k"][rows], table["top_p"][rows])
+        token, logprob = pick(probabilities, table["uniform"][rows, table["num_drawn"][rows]])
+        if not bool(logprob.isfinite().all()):
+            self._refuse_logits()
+        has_ended, has_stopped = table.record(rows, token, logprob)
+        ended = zip(rows[has_ended].tolist(), has_stopped[has_ended].tolist(), strict=True)
+        return [table.end(row, stopped, self.policy_version) for row, stopped in ended]
+
+    def _refuse_logits(self) -> None:
+        # What is not finite would linger in the cache, where even masked positions spoil a sum.
+        self.clear()
+        self._cache = SlotCache(self._settings.num_slots)
+        raise FloatingPointError(
+            f"the logits of policy version {self.policy_version} are not finite; work under way is dropped"
+        )
+
+    def _index(self, numbers: Sequence[int] | Sequence[tuple[int, int]]) -> Tensor:
+        return torch.tensor(numbers, device=self._model.device)
