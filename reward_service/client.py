@@ -25,6 +25,11 @@ Receive = Callable[[], Sequence[Score]]
 """Waits for the answer to a request; raises TimeoutError or ConnectionError where there is none."""
 
 
+def seconds_until(deadline: float) -> float:
+    """Seconds left until a point on the monotonic clock; 0 when it has passed."""
+    return max(0.0, deadline - time.monotonic())
+
+
 class RewardClient(Protocol):
     """Scores a batch; the caller need not know where."""
 

@@ -77,6 +77,8 @@ class RewardConfig(Settings):
     """A call with more samples is sent in several requests, which replicas share."""
     max_ongoing_requests: int = Field(64, ge=1)
     """Requests that a replica accepts before Ray Serve looks for another one."""
+    start_deadline_s: float = Field(120.0, gt=0.0)
+    """How long the replicas may take to start."""
     http: HttpConfig = HttpConfig()
     """The HTTP door; closed unless asked for."""
 

@@ -1,6 +1,6 @@
 """What travels to the reward service and back.
 
-    rollout worker --[Sample, ...]--> reward service --[Score, ...]--> rollout worker
+rollout worker --[Sample, ...]--> reward service --[Score, ...]--> rollout worker
 """
 
 import math

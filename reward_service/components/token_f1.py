@@ -30,7 +30,7 @@ class TokenF1(Reward):
 
 
 def f1(words: list[str], expected: list[str]) -> float:
-    """2 * shared / (both lengths), a repeated word shared as often as both have it; 1 where both are empty."""
+    """2 * shared / (both lengths), a word shared as often as both have it; 1 where both are empty."""
     if not words and not expected:
         return 1.0
     shared = (Counter(words) & Counter(expected)).total()
