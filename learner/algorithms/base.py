@@ -1,0 +1,94 @@
+"""What an algorithm is to the learner: credit for a batch, and a loss for a part of it.
+
+It knows neither Ray nor micro-batches. The learner calls, once per update,
+
+    heads (at the start) ... prepare(whole batch) -> loss(outputs, part), part by part ... after_update
+
+and divides what `loss` returns by global counts. One file in this folder adds an algorithm.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from antiphon.settings import Settings
+from learner.batch import Batch
+from learner.functional.aggregate import Count, counts
+from learner.heads import Head
+from learner.model import Outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Something that is added up over a batch: weight · total / counts[per] enters the loss.
+
+    A term of weight 0 is only watched; all are reported as total / counts[per].
+    """
+
+    total: Tensor
+    """[] the sum over the part of the batch at hand."""
+    per: Count
+    """Which global count it is divided by."""
+    weight: float = 1.0
+
+
+class Algorithm(ABC):
+    """The learner's plug-in: subclasses carry a `name`, a `Config`, and their credit in one sentence."""
+
+    name: ClassVar[str]
+    is_group_relative: ClassVar[bool] = False
+    """True when the credit of a trajectory depends on the others of its group."""
+
+    class Config(Settings):
+        """No settings."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether `prepare` or `loss` reads the stream "logprob_ref"."""
+        return False
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether `prepare` reads what heads said before the first step: "value", say."""
+        return False
+
+    @property
+    def needs_proximal(self) -> bool:
+        """Whether `prepare` reads "logprob_prox"; `loss` finds it in any case."""
+        return False
+
+    def heads(self, lm: PreTrainedModel) -> Mapping[str, Head]:
+        """New heads for this model, by name."""
+        return {}
+
+    @abstractmethod
+    def prepare(self, batch: Batch) -> Batch:
+        """The whole batch of an update with its credit added as streams. No gradient is taken here."""
+
+    @abstractmethod
+    def loss(self, outputs: Outputs, batch: Batch) -> Mapping[str, Term]:
+        """The terms of the loss over a part of the prepared batch, by the name of their metric."""
+
+    def counts(self, batch: Batch) -> dict[Count, float]:
+        """Of all that one optimizer step sees: what terms may be divided by. Ranks add them up."""
+        return counts(batch.loss_mask)
+
+    def after_update(self, batch: Batch) -> dict[str, float]:
+        """Called once after each update with everything known about its batch; returns metrics."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes while training, as a nested dict of tensors and JSON-able values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        if state:
+            raise ValueError(f"{self.name} has no state, got {sorted(state)}")

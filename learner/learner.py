@@ -1,0 +1,285 @@
+"""Turns groups into better weights. Called by the actor shell, by the one-process assembly and by tests.
+
+    groups -> Batch -> observe (log-probs, values, reference) -> algorithm.prepare -> steps -> metrics
+
+It knows neither actors nor files: it offers weights and its state, and somebody else carries them.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from antiphon.errors import UserError
+from antiphon.seeds import derive
+from antiphon.settings import Settings
+from learner import metrics
+from learner.algorithms.base import Algorithm
+from learner.batch import Batch
+from learner.micro_batches import MicroBatch, plan
+from learner.mismatch import check_mismatch
+from learner.model import PolicyModel
+from learner.objective import objective
+from learner.optimizer import Optimizer, OptimizerConfig, Step
+from learner.tensors import copy_into, tensors_of
+from rollout.types import Group, Sampling
+
+if TYPE_CHECKING:
+    from rollout.weights import Weights
+
+
+class LearnerConfig(Settings):
+    """How an update is computed; what it optimises is the algorithm's business."""
+
+    num_epochs: int = Field(1, ge=1)
+    """Passes over the batch of an update."""
+    num_minibatches: int = Field(1, ge=1)
+    """Optimizer steps per pass. One epoch of one minibatch needs no pass for proximal log-probs."""
+    max_tokens_per_micro_batch: int = Field(4096, ge=1)
+    """Tokens, padding included, that go through the model at once: the bound on memory. No result depends
+    on it."""
+    share_prompts: bool = True
+    """Compute a prompt once for all its completions, where the model's attention allows it."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    autocast: Literal["none", "bfloat16"] = "none"
+    """Precision of the matrix products; weights and optimizer stay in fp32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    num_threads: int | None = Field(None, ge=1)
+    """CPU threads of the process; None leaves torch's choice."""
+    max_mismatch: float | None = Field(0.05, gt=0.0)
+    """Mean |Δ log-prob| in nats between sampler and learner above which the learner refuses; None: never."""
+
+
+class Learner:
+    """A model, an algorithm and an optimizer.
+
+    Example:
+        >>> learner = Learner(config, GRPO(GRPO.Config()), lm, sampling=Sampling(), num_updates=60, seed=0)
+        >>> learner.update(groups)["loss/policy"]
+        >>> learner.weights(version=learner.version)
+    """
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        algorithm: Algorithm,
+        lm: PreTrainedModel,
+        *,
+        sampling: Sampling,
+        num_updates: int,
+        seed: int,
+    ) -> None:
+        """`lm` is trained in place, in fp32 if it came in less; the reference, if any, is a copy of it as
+        it is now, so whatever warms it up comes before. `num_updates` is the length of the run, where
+        schedules end; `sampling` is how the actors draw.
+
+        Raises:
+            UserError: a sampling whose log-probs a learner cannot recompute, or a model it cannot take apart.
+        """
+        check_sampling(sampling)
+        if config.num_threads is not None:
+            torch.set_num_threads(config.num_threads)
+        lm = in_training_precision(lm)
+        nn.Module.to(lm, _device(config.device))
+        self._config, self._seed, self.algorithm = config, seed, algorithm
+        self.reference = _frozen(lm, sampling, config) if algorithm.needs_reference else None
+        self.model = PolicyModel(
+            lm, algorithm.heads(lm), temperature=sampling.temperature, share_prompts=config.share_prompts
+        )
+        self.optimizer = Optimizer(
+            config.optimizer,
+            ((f"lm.{n}", p) for n, p in self.model.lm.named_parameters()),
+            ((f"heads.{n}", p) for n, p in self.model.heads.named_parameters()),
+            num_updates=num_updates,
+        )
+        self.version = 0
+        """Updates done: the policy version that the next `update` starts from."""
+        self.num_skipped = 0
+        """Steps that were not taken because their gradient was not finite."""
+
+    def update(self, groups: Sequence[Group]) -> dict[str, float]:
+        """Learn from these groups; the order in which they arrived has no influence.
+
+        Returns:
+            Metrics by name: loss/…, policy/…, value/…, mismatch/…, lag/…, score/…, and others.
+
+        Raises:
+            MismatchError: before any weight has changed.
+        """
+        batch = Batch.from_groups(groups).to(self.model.lm.device)
+        steps = self._plan(batch)
+        batch = self.algorithm.prepare(self._observe(batch, steps))
+        tally, reports = metrics.Tally(), []
+        for micro_batches in steps:
+            logprob = self._accumulate(batch, micro_batches, tally)
+            if "logprob_prox" not in batch:
+                batch = batch.with_(logprob_prox=logprob)
+                check_mismatch(batch, self.version, self._config.max_mismatch)
+            reports.append(self.optimizer.step(self.version))
+        result = self._report(batch, tally, reports)
+        self.version += 1
+        return result
+
+    def weights(self, version: int) -> "Weights":
+        """The language model, without heads, packed for the actors as policy version `version`."""
+        from rollout.weights import pack
+
+        return pack(version, self.model.lm)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes while training. Tensors are not copied: save before the next update.
+
+        Nothing here draws from a random number generator: the order of minibatches derives from the seed.
+        """
+        return {
+            "model": tensors_of(self.model),
+            "reference": {} if self.reference is None else tensors_of(self.reference),
+            "optimizer": self.optimizer.state_dict(),
+            "algorithm": self.algorithm.state_dict(),
+            "version": self.version,
+            "num_skipped": self.num_skipped,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`.
+
+        Raises:
+            ValueError: the state is of another model, algorithm or configuration; names what does not fit.
+        """
+        if state.keys() != self.state_dict().keys():
+            raise ValueError(f"learner state has {sorted(state)}, want {sorted(self.state_dict())}")
+        copy_into(self.model, state["model"])
+        if self.reference is not None or state["reference"]:
+            copy_into(self.reference or nn.Module(), state["reference"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.algorithm.load_state_dict(state["algorithm"])
+        self.version, self.num_skipped = int(state["version"]), int(state["num_skipped"])
+
+    def _plan(self, batch: Batch) -> list[list[MicroBatch]]:
+        config = self._config
+        return plan(
+            batch,
+            num_epochs=config.num_epochs,
+            num_minibatches=config.num_minibatches,
+            max_tokens=config.max_tokens_per_micro_batch,
+            share_prompts=self.model.share_prompts,
+            seed=derive(self._seed, "minibatches", self.version),
+        )
+
+    def _observe(self, batch: Batch, steps: Sequence[Sequence[MicroBatch]]) -> Batch:
+        """What models say about the batch before the first step, as far as somebody asks.
+
+        With one step, the log-probs of that step are the proximal ones, and no pass is spent on them. The
+        parts are those of the first epoch: the same numbers, bit for bit, as the first step will see.
+        """
+        parts = [rows for micro_batches in steps[: self._config.num_minibatches] for rows in micro_batches]
+        if len(steps) > 1 or self.algorithm.needs_values or self.algorithm.needs_proximal:
+            streams = self._streams(self.model, batch, parts)
+            streams["logprob_prox"] = streams.pop("logprob")
+            batch = batch.with_(**streams)
+            check_mismatch(batch, self.version, self._config.max_mismatch)
+        if self.reference is not None:
+            logprob_ref = self._streams(self.reference, batch, parts)["logprob"]
+            batch = batch.with_(logprob_ref=logprob_ref)
+        return batch
+
+    @torch.no_grad()
+    def _streams(self, model: PolicyModel, batch: Batch, parts: Sequence[MicroBatch]) -> dict[str, Tensor]:
+        """All outputs of the model but the entropy, for the whole batch."""
+        streams: dict[str, Tensor] = {}
+        for rows in parts:
+            with self._autocast():
+                outputs = model(batch.select(rows))
+            for name in outputs.keys() - {"entropy"}:
+                _put(streams, name, batch, rows, outputs[name])
+        return streams
+
+    def _accumulate(self, batch: Batch, micro_batches: Sequence[MicroBatch], tally: metrics.Tally) -> Tensor:
+        """The gradient of one step, summed over its parts; returns the log-probs that it saw. [B, T]"""
+        counts = self.algorithm.counts(batch.select([row for rows in micro_batches for row in rows]))
+        seen: dict[str, Tensor] = {}
+        for rows in micro_batches:
+            micro = batch.select(rows)
+            with self._autocast():
+                outputs = self.model(micro)
+            _put(seen, "logprob", batch, rows, outputs["logprob"].detach())
+            if "logprob_prox" not in micro:
+                micro = micro.with_(logprob_prox=outputs["logprob"].detach())
+            terms = self.algorithm.loss(outputs, micro)
+            objective(terms, counts).backward()
+            tally.add(terms, counts)
+        tally.end_step()
+        return seen["logprob"]
+
+    def _report(self, batch: Batch, tally: metrics.Tally, reports: Sequence[Step]) -> dict[str, float]:
+        taken = [r for r in reports if not r.is_skipped]
+        self.num_skipped += len(reports) - len(taken)
+        return {
+            **tally.means(),
+            **self.algorithm.after_update(batch),
+            **metrics.of_scores(batch),
+            **metrics.of_lag(batch, self.version),
+            **metrics.of_mismatch(batch),
+            "grad_norm": sum(r.grad_norm for r in taken) / max(len(taken), 1),
+            "lr": reports[-1].lr,
+            "num_steps": float(len(taken)),
+            "num_skipped": float(self.num_skipped),
+            "num_action_tokens": float(batch.action_mask.sum()),
+        }
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._config.autocast == "none":
+            return nullcontext()
+        return torch.autocast(self.model.lm.device.type, torch.bfloat16)
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Refuse to train on tokens whose distribution the learner cannot recompute.
+
+    Raises:
+        UserError: greedy or truncated sampling.
+    """
+    wrong = {
+        "temperature": sampling.temperature == 0,
+        "top_p": sampling.top_p < 1,
+        "top_k": sampling.top_k > 0,
+    }
+    for name in (name for name, is_wrong in wrong.items() if is_wrong):
+        raise UserError(
+            f"sampling.{name} is {getattr(sampling, name)}: the learner scores tokens under the whole "
+            "softmax, so ratios would be wrong",
+            remedy="train with temperature > 0, top_p 1 and top_k 0; truncate in evaluation only",
+        )
+
+
+def in_training_precision(lm: PreTrainedModel) -> PreTrainedModel:
+    """fp32 for what came in half precision: small steps vanish in bf16 weights. Others stay."""
+    return lm.float() if lm.dtype in (torch.bfloat16, torch.float16) else lm
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _frozen(lm: PreTrainedModel, sampling: Sampling, config: LearnerConfig) -> PolicyModel:
+    """A copy of the model as it is now, without gradients."""
+    copy = PolicyModel(deepcopy(lm), temperature=sampling.temperature, share_prompts=config.share_prompts)
+    return copy.requires_grad_(False)
+
+
+def _put(streams: dict[str, Tensor], name: str, batch: Batch, rows: MicroBatch, part: Tensor) -> None:
+    """Write the part of a stream about these rows to its place in the whole stream."""
+    shape = batch.token_ids.shape if part.dim() == 2 else batch.lengths.shape
+    whole = streams.setdefault(name, part.new_zeros(shape))
+    index = torch.tensor(rows, device=part.device)
+    if part.dim() == 2:
+        whole[index, : part.shape[1]] = part
+    else:
+        whole[index] = part

@@ -1,0 +1,89 @@
+"""What an update reports: sums over its parts, and measures of its batch. All numbers are plain floats."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from learner.algorithms.base import Term
+from learner.batch import Batch
+from learner.functional.advantages import group_sizes, is_constant_group
+from learner.functional.aggregate import Count
+from learner.functional.policy_loss import log_ratio
+
+_RATIO_BAND = (0.9, 1.1)
+
+
+class Tally:
+    """Adds up the terms of all parts of all steps; the mean over steps is the metric."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, Tensor] = {}
+        self._num_steps: defaultdict[str, int] = defaultdict(int)
+
+    def add(self, terms: Mapping[str, Term], counts: Mapping[Count, float]) -> None:
+        """The terms of one part of the batch of a step."""
+        for name, term in terms.items():
+            share = term.total.detach().float() / max(counts[term.per], 1.0)
+            self._totals[name] = self._totals[name] + share if name in self._totals else share
+
+    def end_step(self) -> None:
+        for name in self._totals:
+            self._num_steps[name] += 1
+
+    def means(self) -> dict[str, float]:
+        return {name: float(total) / self._num_steps[name] for name, total in self._totals.items()}
+
+
+def of_scores(batch: Batch) -> dict[str, float]:
+    """Scores, lengths and groups as they came, whatever is masked or shaped afterwards."""
+    num_tokens = batch.action_mask.sum(dim=1).double()
+    is_constant = is_constant_group(batch.score, batch.group)
+    sizes = group_sizes(batch.group)
+    return {
+        "score/mean": float(batch.score.mean()),
+        "score/std": float(batch.score.std(correction=0)),
+        "length/mean": float(num_tokens.mean()),
+        "length/max": float(num_tokens.max()),
+        "length/truncated_share": float(batch.is_truncated.double().mean()),
+        "group/num_constant": float((is_constant / sizes).sum()),
+        "group/num_singleton": float((sizes == 1).sum()),
+    }
+
+
+def of_lag(batch: Batch, version: int) -> dict[str, float]:
+    """How many policy versions passed between a row's dispatch and now."""
+    lag = (version - batch.policy_version).double()
+    return {"lag/mean": float(lag.mean()), "lag/max": float(lag.max())}
+
+
+def of_mismatch(batch: Batch) -> dict[str, float]:
+    """|log-prob of the sampler − log-prob of the learner| over action tokens, never as a mean alone, and the
+    effective share of the samples after weighing them by their ratio. Needs the stream "logprob_prox".
+    """
+    delta = log_ratio(batch["logprob_prox"], batch.logprob_behaviour)[batch.action_mask].double()
+    size, ratio = delta.abs(), delta.exp()
+    low, high = _RATIO_BAND
+    return {
+        "mismatch/mean": float(size.mean()),
+        "mismatch/p50": float(size.quantile(0.5)),
+        "mismatch/p99": float(size.quantile(0.99)),
+        "mismatch/max": float(size.max()),
+        "mismatch/outside_share": float(((ratio < low) | (ratio > high)).double().mean()),
+        "ess": float(ratio.sum() ** 2 / (ratio.square().sum() * len(ratio))),
+    }
+
+
+def of_advantages(batch: Batch) -> dict[str, float]:
+    """Size of the advantages over action tokens."""
+    advantage = batch["advantage"][batch.loss_mask]
+    if len(advantage) == 0:
+        return {}
+    return {"advantage/mean": float(advantage.mean()), "advantage/max": float(advantage.abs().max())}
+
+
+def largest_ratio(logprob: Tensor, batch: Batch) -> float:
+    """The ratio of the last step that lies furthest from 1, on either side."""
+    delta = log_ratio(logprob, batch["logprob_prox"])[batch.action_mask].abs()
+    return float(torch.exp(delta.max()))

@@ -1,0 +1,126 @@
+"""Where groups wait for the learner. Bounds how many and how old, and says what it drops and why."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from antiphon.settings import Settings
+from reward_service.types import Score, Status
+from rollout.types import Group, Prompt, Trajectory
+
+
+class Replay(ABC):
+    """Groups in, batches out."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def add(self, group: Group) -> str | None:
+        """Keep the group, or say in a word why not."""
+
+    @abstractmethod
+    def ready(self, num_groups: int) -> bool:
+        """Whether `take(num_groups)` would succeed."""
+
+    @abstractmethod
+    def take(self, num_groups: int) -> list[Group]:
+        """The groups of one update."""
+
+    @abstractmethod
+    def sweep(self, version: int, max_lag: int) -> list[Group]:
+        """Drop and return the groups whose lag at this learner version is above `max_lag`."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """All groups, JSON-able."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+
+
+class FreshQueue(Replay):
+    """First in, first out by place in the order of dispatch; each group is taken once."""
+
+    name = "queue"
+
+    class Config(Settings):
+        capacity: int | None = Field(None, ge=1)
+        """Groups it holds; a full queue refuses, which is the back-pressure. None: no bound of its own."""
+        drop_constant: bool = False
+        """Refuse groups whose raw scores are all equal: they teach a group-relative algorithm nothing (DAPO's
+        dynamic sampling). Shaped scores play no part, or length would decide what is learned."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self._config = config or self.Config()
+        self._groups: dict[tuple[int, int], Group] = {}
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def add(self, group: Group) -> str | None:
+        """Keeps the group, or returns "full", "duplicate" or "constant"."""
+        if group.key in self._groups:
+            return "duplicate"
+        if self._config.drop_constant and is_constant(group):
+            return "constant"
+        if self._config.capacity is not None and len(self) >= self._config.capacity:
+            return "full"
+        self._groups[group.key] = group
+        return None
+
+    def ready(self, num_groups: int) -> bool:
+        return len(self) >= num_groups
+
+    def take(self, num_groups: int) -> list[Group]:
+        """The groups that stand first in the order of dispatch, which is not that of arrival.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        if not self.ready(num_groups):
+            raise ValueError(f"replay holds {len(self)} groups, {num_groups} were asked for")
+        return [self._groups.pop(key) for key in sorted(self._groups)[:num_groups]]
+
+    def sweep(self, version: int, max_lag: int) -> list[Group]:
+        old = [key for key, g in sorted(self._groups.items()) if version - g.policy_version > max_lag]
+        return [self._groups.pop(key) for key in old]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"groups": [group_to_json(group) for _, group in sorted(self._groups.items())]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        groups = [group_from_json(g) for g in state["groups"]]
+        self._groups = {group.key: group for group in groups}
+
+
+def is_constant(group: Group) -> bool:
+    """Whether all raw scores of the group are equal."""
+    return len({score.value for score in group.scores}) <= 1
+
+
+def group_to_json(group: Group) -> dict[str, Any]:
+    """A group as JSON-able values; floats survive exactly."""
+    return asdict(group)
+
+
+def group_from_json(value: Mapping[str, Any]) -> Group:
+    """The inverse of `group_to_json`, also after a way through JSON text."""
+    return Group(
+        **{
+            **value,
+            "prompt": Prompt(**{**value["prompt"], "token_ids": tuple(value["prompt"]["token_ids"])}),
+            "trajectories": tuple(_trajectory(t) for t in value["trajectories"]),
+            "scores": tuple(Score(**{**s, "status": Status(s["status"])}) for s in value["scores"]),
+        }
+    )
+
+
+def _trajectory(value: Mapping[str, Any]) -> Trajectory:
+    tuples: dict[str, Sequence[Any]] = {
+        key: tuple(value[key]) for key in ("token_ids", "action_mask", "logprobs")
+    }
+    return Trajectory(**{**value, **tuples})
