@@ -108,14 +108,16 @@ def test_a_held_out_file_of_its_own_is_used_and_kept_apart(name: str, tmp_path: 
 def test_hub_data_sets_are_read_by_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    write_jsonl(tmp_path / "train.jsonl", ROWS[:15])
-    write_jsonl(tmp_path / "test.jsonl", ROWS[15:])
-    split = read("hub", dataset=str(tmp_path), split="train[:12]", held_out_split="test")
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    write_jsonl(folder / "train.jsonl", ROWS[:15])
+    write_jsonl(folder / "test.jsonl", ROWS[15:])
+    split = read("hub", dataset=str(folder), split="train[:12]", held_out_split="test")
     assert (len(split.train), len(split.held_out)) == (12, 5)
     with pytest.raises(UserError, match="split 'dev' of the data set"):
-        read("hub", dataset=str(tmp_path), split="dev")
+        read("hub", dataset=str(folder), split="dev")
     with pytest.raises(UserError, match="there is no column 'question'"):
-        read("hub", dataset=str(tmp_path), prompt="question")
+        read("hub", dataset=str(folder), prompt="question")
 
 
 MISTAKES = {
