@@ -1,8 +1,8 @@
 """Linear layers by oneDNN on CPUs, in full float32.
 
 torch hands float32 matrices to MKL, which does not use AVX-512 on processors that are not Intel's. oneDNN
-does: on one core of an AMD EPYC it runs the layers of a small model at 190-240 instead of 100 GFLOP/s, forward
-and backward. Used by the torch engine; free for any other holder of a model. Results differ by rounding only.
+does: on one core of an AMD EPYC it runs the layers of a small model at 190-240 instead of 100 GFLOP/s,
+forward and backward. Used by the torch engine; free for any holder of a model. Only rounding differs.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """An engine that plays what it was given: for tests, and for trying a recipe without a model.
 
-It keeps the whole contract of an engine (one token a step, versions, stop tokens), so that whatever works with it
+It keeps the whole contract of an engine (one token a step, versions, stop tokens): whatever works with it
 works with the others.
 """
 
