@@ -4,6 +4,7 @@ Built from the recipe twice: by the command line, to find mistakes before any pr
 every replica of the service.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,13 +61,15 @@ def _sum(sample_id: str, verdicts: Sequence[tuple[Part, Score]]) -> Score:
     """The score of one sample from those of its parts."""
     raw = {part.label: v.value for part, v in verdicts if v.value is not None}
     latency_s = sum(v.latency_s for _, v in verdicts)
-    status, message, value = Status.OK, "", None
     failed = [(part, v) for part, v in verdicts if not v.is_ok]
+    status, message, value = Status.OK, "", None
     if failed:
         part, verdict = failed[0]
         status, message = verdict.status, f"{part.label}: {verdict.message}"
+    elif math.isfinite(total := sum(part.weight * raw[part.label] for part, _ in verdicts)):
+        value = total
     else:
-        value = sum(part.weight * raw[part.label] for part, _ in verdicts)
+        status, message = Status.ERROR, f"the weighted sum is {total}"
     return Score(id=sample_id, status=status, value=value, parts=raw, latency_s=latency_s, message=message)
 
 

@@ -1,0 +1,183 @@
+"""The HTTP wire, both ends: a real server on a loopback port, without Ray."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import uvicorn
+
+from antiphon.errors import UserError
+from reward_service.client import LocalClient
+from reward_service.config import HttpConfig
+from reward_service.http import HttpClient, digest, door, token_of
+from reward_service.rubric import build_rubric
+from reward_service.types import Sample, Score, Status
+from tests.reward_service.fakes_rewards import HERE, recipe, sample
+
+TOKEN = "s3cret"
+
+
+class Breakable:
+    """A client, and something to ping, that can be broken."""
+
+    def __init__(self) -> None:
+        self._rubric = LocalClient(build_rubric(recipe({"name": f"{HERE}:Obedient"})))
+        self.is_broken = False
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        if self.is_broken:
+            raise RuntimeError("a bug in the service")
+        return self._rubric.score(samples)
+
+    def ping(self) -> None:
+        if self.is_broken:
+            raise ConnectionError("no replica")
+
+
+@contextmanager
+def served(service: Breakable, token: str | None) -> Iterator[str]:
+    """The URL of a door to the service."""
+    app = door(service, service.ping, None if token is None else digest(token))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def service() -> Breakable:
+    return Breakable()
+
+
+@pytest.fixture(scope="module")
+def url(service: Breakable) -> Iterator[str]:
+    with served(service, TOKEN) as url:
+        yield url
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[HttpClient]:
+    client = HttpClient(url, TOKEN, num_retries=0)
+    yield client
+    client.close()
+
+
+def test_scores_and_failures_cross_the_wire_unchanged(client: HttpClient) -> None:
+    ok, failed = client.score(
+        [
+            sample("0.1", id="a", reference="r", metadata={"deep": [1, {"x": None}]}, is_truncated=True),
+            sample("raise", id="b", prompt="Ω \N{GRINNING FACE}\n"),
+        ]
+    )
+    assert (ok.id, ok.status, ok.value, ok.parts) == ("a", Status.OK, 0.1, {"Obedient": 0.1})
+    assert (failed.id, failed.status, failed.value) == ("b", Status.ERROR, None)
+    assert failed.message.startswith("Obedient: ZeroDivisionError")
+
+
+def test_a_sample_may_be_short(url: str) -> None:
+    body = {"samples": [{"id": "a", "prompt": "p", "completion": "2"}]}
+    answer = httpx.post(f"{url}/v1/score", json=body, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert answer.json()["scores"][0]["value"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("samples", "complaint"),
+    [
+        ([{"id": "a", "prompt": "p", "completion": "1", "refrence": "r"}], "refrence"),
+        ([{"id": "a", "prompt": "p"}], "completion"),
+        ([{"id": "a", "prompt": "p", "completion": 1}], "string"),
+        ([{"id": "a", "prompt": "p", "completion": "1"}] * 2, "have the id 'a'"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_its_reason(url: str, samples: list, complaint: str) -> None:
+    answer = httpx.post(
+        f"{url}/v1/score", json={"samples": samples}, headers={"Authorization": f"Bearer {TOKEN}"}
+    )
+    assert answer.status_code == 422
+    assert complaint in answer.text
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer"])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/score"), ("GET", "/metrics"), ("GET", "/nothing")]
+)
+def test_without_the_token_the_door_stays_shut(
+    url: str, method: str, path: str, authorization: str | None
+) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    answer = httpx.request(method, url + path, headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_the_client_names_a_refused_token(url: str) -> None:
+    with pytest.raises(UserError, match="refuses the token"):
+        HttpClient(url, "wrong").score([sample("1")])
+
+
+def test_a_door_without_a_token_lets_everybody_in(service: Breakable) -> None:
+    with served(service, None) as url:
+        assert HttpClient(url).score([sample("1")])[0].value == 1.0
+
+
+def test_a_failing_service_is_an_error_and_the_probe_sees_it(
+    service: Breakable, url: str, client: HttpClient
+) -> None:
+    assert httpx.get(f"{url}/healthz").status_code == 200
+    service.is_broken = True
+    try:
+        assert httpx.get(f"{url}/healthz").status_code == 503
+        (score,) = client.score([sample("1")])
+    finally:
+        service.is_broken = False
+    assert (score.status, score.value) == (Status.ERROR, None)
+    assert "HTTP 500" in score.message
+
+
+def test_nobody_at_the_port_is_an_error() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        (score,) = HttpClient(url, num_retries=0).score([sample("1")])
+    assert (score.status, score.message[:26]) == (Status.ERROR, "the reward service was los")
+
+
+def test_no_answer_by_the_deadline_is_a_timeout() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        (score,) = HttpClient(url, deadline_s=0.1).score([sample("1")])
+    assert score.status is Status.TIMEOUT
+
+
+def test_the_metrics_count_what_came_through_the_door(service: Breakable) -> None:
+    with served(service, TOKEN) as url:
+        client = HttpClient(url, TOKEN, num_retries=0)
+        client.score([sample("1", id="a"), sample("2", id="b"), sample("raise", id="c")])
+        text = httpx.get(f"{url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
+    assert 'antiphon_reward_http_samples_total{status="ok"} 2.0' in text
+    assert 'antiphon_reward_http_samples_total{status="error"} 1.0' in text
+    assert 'antiphon_reward_http_samples_total{status="timeout"} 0.0' in text
+    assert "antiphon_reward_http_request_duration_seconds_count 1.0" in text
+
+
+def test_listening_to_the_world_demands_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_TOKEN", raising=False)
+    for host in ("127.0.0.1", "::1", "localhost", "127.9.9.9"):
+        assert token_of(HttpConfig(enabled=True, host=host, token_env="MY_TOKEN")) is None
+    for host in ("0.0.0.0", "::", "10.0.0.7", "my-machine"):
+        with pytest.raises(UserError, match="MY_TOKEN is not set"):
+            token_of(HttpConfig(enabled=True, host=host, token_env="MY_TOKEN"))
+    monkeypatch.setenv("MY_TOKEN", TOKEN)
+    assert token_of(HttpConfig(enabled=True, host="0.0.0.0", token_env="MY_TOKEN")) == TOKEN
