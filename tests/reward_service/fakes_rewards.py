@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -97,7 +98,7 @@ class Broken(Reward):
 
     def __init__(self, config: Settings) -> None:
         super().__init__(config)
-        if os.environ.get("PYTEST_CURRENT_TEST") is None:
+        if "pytest" not in sys.modules:
             raise RuntimeError("there is no weights file")
 
     def score_one(self, sample: Sample) -> float:
