@@ -3,6 +3,7 @@
 The components are the same; only this file and the files that it names know which assembly is in use.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 from cluster.parts import build_learner_process, build_worker
 from cluster.plan import Plan
 from cluster.ports import LearnerSide, RolloutSide
+from cluster.recipe import Recipe
 from reward_service.client import LocalClient
 
 Sides = tuple[RolloutSide, LearnerSide]
@@ -24,6 +26,11 @@ def assemble(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...
         yield sides
 
 
+def learner_threads(recipe: Recipe) -> int:
+    """Those that the recipe says, or one per core; the same in either assembly."""
+    return recipe.learner.num_threads or os.cpu_count() or 1
+
+
 @contextmanager
 def _inline(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[..., None]) -> Iterator[Sides]:
     from cluster.inline import InlineLearner, InlineRollouts
@@ -34,7 +41,7 @@ def _inline(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
     num_queued = 2 * recipe.rollout.num_actors
     yield (
         InlineRollouts(worker, recipe.rollout.num_threads, num_queued),
-        InlineLearner(process, recipe.learner.num_threads),
+        InlineLearner(process, learner_threads(recipe)),
     )
 
 
@@ -53,7 +60,7 @@ def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
         make_process = partial(build_learner_process, recipe, tuple(plan.pairs), trajectories.resolve())
         learner_actor = LearnerActor.options(
             num_cpus=cluster.learner_cpus, num_gpus=cluster.learner_gpus, name=f"{run_id}-learner"
-        ).remote(make_process, recipe.learner.num_threads)
+        ).remote(make_process, learner_threads(recipe))
         application = f"{run_id}-reward"
         rewards = HandleClient(deploy(recipe.reward, application), recipe.reward)
         make_worker = partial(build_worker, recipe, rewards)

@@ -7,12 +7,12 @@ Exit codes: 0 the run did what was asked · 1 it failed · 2 something that was 
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from antiphon.errors import UserError
 
@@ -90,7 +90,7 @@ def evaluate(
     if as_json:
         print(json.dumps(result))
     else:
-        console.print(f"{result['metric']} at version {result['version']}: {result['value']:.4f} (n {result['n']})")
+        console.print("{metric} at version {version}: {value:.4f} (n {n})".format(**result))
 
 
 @app.command()
@@ -102,7 +102,9 @@ def chat(
     from cluster.trained import open_chat
 
     answer = open_chat(run, temperature)
-    while prompt := console.input("[bold]prompt:[/bold] ") if sys.stdin.isatty() else sys.stdin.readline().strip():
+    if sys.stdin.isatty():
+        console.print("an empty line ends the chat")
+    while prompt := _read_line():
         console.print(answer(prompt), markup=False)
 
 
@@ -125,30 +127,17 @@ def get_model(name: str) -> None:
 def main() -> None:
     """Run the command line; a person's mistake becomes a sentence."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sys.exit(_guarded(lambda: app(standalone_mode=False)))
-
-
-def _guarded(call: Callable[[], Any]) -> int:
-    import click
-
     try:
-        code = call()
+        app()
     except UserError as error:
-        errors.print(f"[bold red]error:[/bold red] {_plain(error.problem)}", soft_wrap=True)
-        errors.print(f"[bold]remedy:[/bold] {_plain(error.remedy)}", soft_wrap=True)
-        return 2
-    except click.ClickException as error:
-        error.show()
-        return 2
-    except (KeyboardInterrupt, click.Abort):
-        return 130
-    return code if isinstance(code, int) else 0
+        errors.print(f"[bold red]error:[/bold red] {escape(error.problem)}", soft_wrap=True)
+        errors.print(f"[bold]remedy:[/bold] {escape(error.remedy)}", soft_wrap=True)
+        sys.exit(2)
 
 
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+def _read_line() -> str:
+    """The next line of the chat; empty at the end of the input."""
+    return console.input("[bold]prompt:[/bold] ") if sys.stdin.isatty() else sys.stdin.readline().strip()
 
 
 def _progress(recipe: Any) -> Any:
@@ -165,7 +154,7 @@ def _finish(folder: Any, outcome: Any) -> None:
     ev = summary["eval"]
     console.print(f"\n{outcome.status}: version {summary['version']} after {summary['wall_s']:.0f} s")
     if ev["after"] is not None:
-        console.print(f"held-out {ev['metric']}: {ev['before']:.4f} before, {ev['after']:.4f} after (n {ev['n']})")
+        console.print("held-out {metric}: {before:.4f} before, {after:.4f} after (n {n})".format(**ev))
     console.print(f"run directory: {folder.path}", soft_wrap=True)
     if outcome.status == DONE:
         console.print(f"next: antiphon chat {folder.path}", soft_wrap=True)

@@ -4,12 +4,12 @@
                   ^                                         |
                   +-------------- version ------------------+
 
-`pump` moves the rollout side on, and is called from every wait: with max_lag > 0 actors work while the learner
-learns. The loop knows neither Ray nor tensors; it sees two doors (ports.py), and is driven by train.py.
+`pump` moves the rollout side on, and is called from every wait: with max_lag > 0 actors work while the
+learner learns. The loop knows neither Ray nor tensors: it sees two doors (ports.py). train.py drives it.
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from cluster.checkpoints import Stateful, check_registered
 from cluster.dispatch import Dispatcher, DispatchRule
 from cluster.evaluation import Evaluator, Measurement
 from cluster.journal import Journal
-from cluster.ports import Delivery, LearnerSide, Lost, Pending, Published, RolloutSide, UpdateReport
+from cluster.ports import Delivery, LearnerSide, Lost, Pending, Published, RolloutSide
 from cluster.stop import StopRequest
 from cluster.watchdog import Watchdog
+from learner.process import UpdateReport
 from learner.state import load_state, save_state
 from rollout.prompts import PromptStream
-from rollout.reports import TaskReport
+from rollout.reports import GroupSummary, TaskReport
 
 STATE_NAME = "driver"
 
@@ -73,9 +74,10 @@ class Loop:
         while self.version < self._rule.num_updates:
             self.gather()
             report = self.learn()
-            if report.trained:
+            groups = self.dispatcher.train(report.trained, report.stale)
+            if groups:
                 self.publish()
-                self.record(report)
+                self.record(groups, report.metrics)
                 after_update(self.version)
 
     def gather(self) -> None:
@@ -103,12 +105,11 @@ class Loop:
         self.weights_digest = published.digest
         self._watchdog.touch()
 
-    def record(self, report: UpdateReport) -> None:
-        """Settle the ledger and tell the numbers of the update."""
-        groups = self.dispatcher.train(report.trained, report.stale)
+    def record(self, groups: Sequence[GroupSummary], metrics: Mapping[str, float]) -> None:
+        """Tell the numbers of the update that led to the current version."""
         values = self.journal.record_update(self.version, groups)
         dropped = {f"rollout/dropped_{k}_total": float(n) for k, n in self.dispatcher.ledger.dropped.items()}
-        self._hooks.on_update(self.version, {**values, **report.metrics, **dropped})
+        self._hooks.on_update(self.version, {**values, **metrics, **dropped})
 
     def warm_up(self) -> dict[str, float]:
         """The supervised phase."""

@@ -67,7 +67,7 @@ class TensorBoard:
 
 
 class Prometheus:
-    """The newest values on an HTTP endpoint: counters for names that end in `_total`, gauges for the others."""
+    """The newest values on an HTTP endpoint: counters for names in `_total`, gauges for the others."""
 
     def __init__(self, host: str, port: int) -> None:
         self._values: dict[str, float] = {}

@@ -9,7 +9,7 @@ from antiphon import plugins
 from antiphon.seeds import derive
 from cluster.plan import build_algorithm, build_encoder
 from cluster.recipe import Recipe
-from learner.learner import Learner
+from learner.learner import Learner, in_training_precision
 from learner.process import LearnerProcess, ProcessRule
 from learner.replay import FreshQueue
 from learner.supervised import Pair
@@ -38,14 +38,6 @@ def build_worker(recipe: Recipe, rewards: RewardClient) -> Worker:
 
 def build_learner_process(recipe: Recipe, pairs: tuple[Pair, ...], trajectories: Path) -> LearnerProcess:
     """The learner with everything that it updates."""
-    learner = Learner(
-        recipe.learner,
-        build_algorithm(recipe),
-        load_model(recipe.model, model_seed(recipe)),
-        temperature=recipe.rollout.sampling.temperature,
-        num_updates=recipe.run.num_updates,
-        seed=recipe.run.seed,
-    )
     rule = ProcessRule(
         groups_per_update=recipe.rollout.groups_per_update,
         max_lag=recipe.rollout.max_lag,
@@ -54,10 +46,21 @@ def build_learner_process(recipe: Recipe, pairs: tuple[Pair, ...], trajectories:
         warm_up=recipe.warm_up,
         seed=recipe.run.seed,
     )
-    return LearnerProcess(rule, learner, FreshQueue(), pairs)
+
+    def make_learner(lm: PreTrainedModel) -> Learner:
+        return Learner(
+            recipe.learner,
+            build_algorithm(recipe),
+            lm,
+            sampling=recipe.rollout.sampling,
+            num_updates=recipe.run.num_updates,
+            seed=recipe.run.seed,
+        )
+
+    lm = in_training_precision(load_model(recipe.model, model_seed(recipe)))
+    return LearnerProcess(rule, lm, make_learner, FreshQueue(), pairs)
 
 
 def model_seed(recipe: Recipe) -> int:
     """Draws the parameters of a model that is built from nothing."""
     return derive(recipe.run.seed, "model") % 2**32
-

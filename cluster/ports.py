@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from learner.process import UpdateReport
 from rollout.reports import TaskReport
 from rollout.types import Task
 
@@ -18,7 +19,7 @@ class Pending(Protocol[T]):
     """An answer that may still be under way."""
 
     def is_done(self) -> bool:
-        """Whether `result` would return, or raise, at once. Never blocks for long; an inline one does the work."""
+        """Whether `result` would return, or raise, at once. Does not block; an inline one does the work."""
         ...
 
     def result(self) -> T:
@@ -52,17 +53,6 @@ class Published:
     size_bytes: int
     weights: Any
     """Whatever this assembly's RolloutSide understands: the weights, or a reference to them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateReport:
-    """How an update ended. With no group trained, the replay held too few that were fresh enough."""
-
-    trained: tuple[tuple[int, int], ...]
-    """Keys of the groups of the batch."""
-    stale: tuple[tuple[int, int], ...]
-    """Keys of the groups that were too old and left the replay untrained."""
-    metrics: dict[str, float]
 
 
 class RolloutSide(Protocol):

@@ -47,9 +47,7 @@ class RayPending:
         except LOST as error:
             raise GroupsLost(str(error)) from error
         except GetTimeoutError:
-            raise StalledError(
-                f"the learner did not {self._what} within {self._deadline_s:.0f} s"
-            ) from None
+            raise StalledError(f"the learner did not {self._what} within {self._deadline_s:.0f} s") from None
         except RayTaskError as error:
             raise error.as_instanceof_cause() from None
 

@@ -106,9 +106,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         data = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}", remedy="give the path of a recipe") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}", remedy="give a recipe's path") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}", remedy="mend the line that the message names") from None
+        raise UserError(f"{path} is not YAML: {error}", remedy="mend the line it names") from None
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no recipe", remedy="see recipes/quickstart.yaml for the sections")
     return parse_recipe(data, overrides)

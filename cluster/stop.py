@@ -10,7 +10,7 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """A flag that signals raise. As a context manager it installs its handlers, and puts the old ones back."""
+    """A flag that signals raise. As a context manager it installs its handlers and restores the old ones."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

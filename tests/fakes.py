@@ -21,7 +21,12 @@ def make_prompts(num_prompts: int) -> list[Prompt]:
 
 
 def make_group(
-    rewards: list[float], *, epoch: int = 0, index: int = 0, version: int = 0, tokens: tuple[int, ...] = (5, 6)
+    rewards: list[float],
+    *,
+    epoch: int = 0,
+    index: int = 0,
+    version: int = 0,
+    tokens: tuple[int, ...] = (5, 6),
 ) -> Group:
     """A group with one trajectory per reward, all with the same tokens after a prompt of two."""
     prompt = Prompt(id=f"p{index}", token_ids=(1, 2), text="prompt", reference="r")
@@ -94,7 +99,9 @@ class FakeRollouts:
             self.lose_next -= 1
             return [Lost(task=task, reason="killed")]
         outcomes = [(turn, self.play(task, turn)) for turn in task.turns]
-        summaries = tuple(make_summary(t, task.policy_version, o) for t, o in outcomes if not isinstance(o, str))
+        summaries = tuple(
+            make_summary(t, task.policy_version, o) for t, o in outcomes if not isinstance(o, str)
+        )
         dropped = tuple(
             Dropped(epoch=t.epoch, index=t.index, reason=o) for t, o in outcomes if isinstance(o, str)
         )

@@ -1,7 +1,6 @@
 """The loop against fakes: the order of events is read from a tape."""
 
 import pytest
-from tests.fakes import SAMPLING, FakeLearner, FakeRollouts, make_prompts, silent
 
 from antiphon.errors import UserError
 from cluster.dispatch import DispatchRule
@@ -10,6 +9,7 @@ from cluster.loop import Hooks, Loop
 from cluster.ports import StalledError
 from cluster.stop import Interrupted, StopRequest
 from rollout.prompts import PromptStream
+from tests.fakes import SAMPLING, FakeLearner, FakeRollouts, make_prompts, silent
 
 
 def make_loop(tape, *, rollouts=None, learner=None, stop=None, stall_deadline_s=60.0, **changes):
@@ -78,9 +78,7 @@ def test_no_group_is_trained_twice_and_none_is_missing_when_actors_die():
 
 def test_groups_that_cannot_be_scored_are_dropped_by_reason_and_replaced():
     tape = []
-    rollouts = FakeRollouts(
-        tape, play=lambda task, turn: "score_timeout" if turn.index == 1 else (0.0, 1.0)
-    )
+    rollouts = FakeRollouts(tape, play=lambda task, turn: "score_timeout" if turn.index == 1 else (0.0, 1.0))
     learner = FakeLearner(tape, 4)
     loop = make_loop(tape, rollouts=rollouts, learner=learner)
     run(loop)

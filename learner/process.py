@@ -1,0 +1,132 @@
+"""What one learner process holds, and the calls that reach it: from its Ray shell, or in one process.
+
+accept(groups) -> replay -> update -> trajectory store -> pack(weights)
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from antiphon.seeds import derive
+from learner.batch import Batch
+from learner.learner import Learner
+from learner.model import PolicyModel
+from learner.replay import Replay
+from learner.state import load_state, save_state
+from learner.supervised import Pair, SupervisedConfig, supervise
+from rollout.trajectories import write_parquet
+from rollout.types import Group
+from rollout.weights import Weights, pack
+
+Key = tuple[int, int]
+NUM_PROBES = 128
+"""Pairs on which the supervised phase is measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateReport:
+    """How an update ended. With no group trained, the replay held too few that were fresh enough."""
+
+    trained: tuple[Key, ...]
+    """Keys of the groups of the batch."""
+    stale: tuple[Key, ...]
+    """Keys of the groups that were too old and left the replay untrained."""
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessRule:
+    """What the process needs to know of the run around it."""
+
+    groups_per_update: int
+    max_lag: int
+    weights_dtype: torch.dtype
+    """In which weights travel."""
+    trajectories: Path
+    """The trajectory store of the run."""
+    warm_up: SupervisedConfig | None
+    seed: int
+
+
+class LearnerProcess:
+    """Replay and learner. The learner is made on first use: its reference is the model after the warm-up."""
+
+    def __init__(
+        self,
+        rule: ProcessRule,
+        lm: PreTrainedModel,
+        make_learner: Callable[[PreTrainedModel], Learner],
+        replay: Replay,
+        pairs: Sequence[Pair] = (),
+    ) -> None:
+        self._rule = rule
+        self._lm = lm
+        self._make_learner = make_learner
+        self._replay = replay
+        self._pairs = pairs
+
+    @cached_property
+    def learner(self) -> Learner:
+        return self._make_learner(self._lm)
+
+    def warm_up(self) -> dict[str, float]:
+        """The supervised phase; returns its last metrics, `accuracy` among them (see `expected_accuracy`)."""
+        config = self._rule.warm_up
+        if config is None or "learner" in vars(self):
+            raise ValueError("the warm-up comes before the first use of the learner, and needs a section")
+        draw = random.Random(derive(self._rule.seed, "probes"))
+        probes = draw.sample(list(self._pairs), min(NUM_PROBES, len(self._pairs)))
+
+        def is_good_enough(step: int, metrics: dict[str, float]) -> bool:
+            is_due = config.stop_at is not None and step % config.eval_every == 0
+            return is_due and expected_accuracy(self._lm, probes) >= (config.stop_at or 1.0)
+
+        metrics = supervise(self._lm, self._pairs, config, seed=self._rule.seed, on_step=is_good_enough)
+        return {**metrics, "accuracy": expected_accuracy(self._lm, probes)}
+
+    def accept(self, groups: Sequence[Group]) -> None:
+        """Keep groups for the coming updates.
+
+        Raises:
+            ValueError: the replay refuses one: what was admitted at dispatch must fit.
+        """
+        for group in groups:
+            refusal = self._replay.add(group)
+            if refusal is not None:
+                raise ValueError(f"the replay refused group {group.key}: {refusal}")
+
+    def update(self, version: int) -> UpdateReport:
+        """Drop what is too old, learn from the next batch, and append it to the trajectory store."""
+        stale = tuple(g.key for g in self._replay.sweep(version, self._rule.max_lag))
+        if not self._replay.ready(self._rule.groups_per_update):
+            return UpdateReport(trained=(), stale=stale, metrics={})
+        groups = self._replay.take(self._rule.groups_per_update)
+        metrics = self.learner.update(groups)
+        write_parquet(groups, self._rule.trajectories, version)
+        return UpdateReport(trained=tuple(g.key for g in groups), stale=stale, metrics=metrics)
+
+    def pack(self, version: int) -> Weights:
+        """The policy, without heads, as it travels to the actors."""
+        return pack(version, self.learner.model.lm, self._rule.weights_dtype)
+
+    def save(self, folder: Path) -> None:
+        """Write everything that has state into the folder."""
+        save_state(self.learner.state_dict(), folder, "learner")
+        save_state(self._replay.state_dict(), folder, "replay")
+
+    def load(self, folder: Path) -> None:
+        """Take up what `save` wrote."""
+        self.learner.load_state_dict(load_state(folder, "learner"))
+        self._replay.load_state_dict(load_state(folder, "replay"))
+
+
+@torch.no_grad()
+def expected_accuracy(lm: PreTrainedModel, pairs: Sequence[Pair]) -> float:
+    """How often sampling at temperature 1 would give exactly the target: the mean of Π_t p(target_t)."""
+    logprob = PolicyModel(lm)(Batch.from_pairs(pairs).to(lm.device))["logprob"]
+    return float(logprob.sum(-1).exp().mean())
