@@ -75,14 +75,15 @@ def test_pick_inverts_the_cumulative_distribution_and_never_draws_what_has_no_ma
     torch.testing.assert_close(logprob, expected)
 
 
-def test_pick_reaches_the_tail_of_a_large_vocabulary() -> None:
-    # 2^17 equal words: word w is drawn by uniforms in [w, w + 1) / 2^17, down to the last.
-    num_words = 2**17
-    words = torch.tensor([0, 1, 77_777, num_words - 1])
-    uniform = (words.double() + 0.5) / num_words
-    token, logprob = pick(torch.full((4, num_words), 1 / num_words), uniform)
+def test_pick_tells_the_words_of_a_faint_tail_apart() -> None:
+    # One word has 1 - 2^-20, after it come 1024 words of 2^-30: too little to be seen beside 1 in float32.
+    probabilities = torch.full((1, 1025), 2.0**-30)
+    probabilities[0, 0] = 1 - 2.0**-20
+    words = torch.tensor([1, 2, 700, 1024])
+    uniform = 1 - 2.0**-20 + (words.double() - 0.5) * 2.0**-30
+    token, logprob = pick(probabilities.expand(4, -1), uniform)
     assert token.tolist() == words.tolist()
-    torch.testing.assert_close(logprob, torch.full((4,), -17 * math.log(2.0)))
+    torch.testing.assert_close(logprob, torch.full((4,), -30 * math.log(2.0)))
 
 
 def test_what_is_not_finite_stays_visible_in_the_logprob() -> None:

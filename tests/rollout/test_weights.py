@@ -145,6 +145,17 @@ def test_specs_out_of_order_or_twice_are_refused() -> None:
             check(replace(weights, specs=specs), Small())
 
 
+def test_the_echo_comes_from_the_tensors_of_the_receiver() -> None:
+    """S8 (a): a model that cannot hold what it was sent does not echo the digest of the sender."""
+    model = nn.Module()
+    model.b = nn.Parameter(torch.zeros(2, 2))
+    model.z = nn.Parameter(model.b.data[:1])
+    # z lies in the first row of b, so that b and z of the sender cannot both be there.
+    sent = pack(1, {"b": torch.zeros(2, 2), "z": torch.ones(1, 2)})
+    with pytest.raises(WeightsError, match="the model has digest"):
+        apply(sent, model)
+
+
 def test_a_dtype_that_nobody_knows_is_refused() -> None:
     with pytest.raises(WeightsError, match="no dtype 'float7'"):
         check(changed(pack(1, Small()), "a", dtype="float7"), Small())
