@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from cluster import ray_environment
 from cluster.parts import build_learner_process, build_worker
 from cluster.plan import Plan
 from cluster.ports import LearnerSide, RolloutSide
@@ -47,6 +48,7 @@ def _inline(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
 
 @contextmanager
 def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[..., None]) -> Iterator[Sides]:
+    ray_environment.prepare()
     # Ray takes a second to import, which `check` and the one-process assembly need not pay.
     from cluster.ray_learner import RayLearner
     from cluster.ray_rollouts import RayRollouts

@@ -1,13 +1,10 @@
 """Joins the cluster that RAY_ADDRESS names, or starts one on this machine, and checks that the run fits.
 
-Ray's token authentication is switched by files and variables that a local start may write and a later command
-may read; so the mode is always set here, explicitly. A cluster of our own gets a token that lives in this
-process and its children only.
+Imports Ray, so ray_environment.prepare comes first.
 """
 
 import logging
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -59,9 +56,6 @@ def check_fit(recipe: Recipe, resources: dict[str, float]) -> None:
 
 def _start() -> None:
     address = os.environ.get("RAY_ADDRESS")
-    if address is None and "RAY_AUTH_MODE" not in os.environ:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     # Metrics of our own endpoint are enough for a laptop; Ray's dashboard costs seconds and memory.
     own = {} if address else {"include_dashboard": False}
     try:
