@@ -15,12 +15,12 @@ from antiphon.settings import Settings
 
 
 class Head(nn.Module, ABC):
-    """Reads hidden states [N, H] and says something about each.
+    """Reads hidden states [N, H] and says something about each."""
 
-    `trunk` is None where the head reads the states of the policy, else a base model of its own.
-    """
-
-    trunk: nn.Module | None = None
+    def __init__(self, trunk: nn.Module | None = None) -> None:
+        """`trunk` is a base model of the head's own; without one it reads the states of the policy."""
+        super().__init__()
+        self.trunk = trunk
 
     @abstractmethod
     def forward(self, states: Tensor, token_ids: Tensor) -> Mapping[str, Tensor]:
@@ -45,9 +45,8 @@ class ValueHead(Head):
         """Width of a hidden layer; 0 makes the head linear."""
 
     def __init__(self, config: Config, lm: PreTrainedModel) -> None:
-        super().__init__()
+        super().__init__(deepcopy(lm.base_model) if config.trunk == "separate" else None)
         size = lm.config.get_text_config().hidden_size
-        self.trunk = deepcopy(lm.base_model) if config.trunk == "separate" else None
         self.body = _hidden_layer(size, config.hidden_size)
         self.last = nn.Linear(config.hidden_size or size, 1)
         nn.init.zeros_(self.last.weight)

@@ -40,7 +40,7 @@ class LearnerConfig(Settings):
     """Passes over the batch of an update."""
     num_minibatches: int = Field(1, ge=1)
     """Optimizer steps per pass. One epoch of one minibatch needs no pass for proximal log-probs."""
-    max_tokens_per_micro_batch: int = Field(4096, ge=1)
+    max_tokens_per_micro_batch: int = Field(2048, ge=1)
     """Tokens, padding included, that go through the model at once: the bound on memory. No result depends
     on it."""
     share_prompts: bool = True

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from antiphon.cpu_linear import speed_up
 from antiphon.errors import UserError
 from learner.batch import Batch
 from learner.functional.logprobs import token_logprobs
@@ -21,6 +23,8 @@ from learner.layout import Layout, lay_out
 Outputs = Mapping[str, Tensor]
 """Streams by name, [B, T] or [B], 0 where no action is: "logprob" and "entropy", and those of the heads."""
 
+_CHUNK_BYTES = 128 * 2**20
+"""Of fp32 logits at a time: little beside the activations, enough rows for a good matrix product."""
 _MASKED_ATTENTION = ("sdpa", "eager")
 """Attention implementations that take a mask over pairs, which sharing prompts needs."""
 
@@ -58,6 +62,7 @@ class PolicyModel(nn.Module):
         self.heads = nn.ModuleDict(heads or {})
         self.scale = logit_scale(lm) / temperature
         self.share_prompts = share_prompts and takes_pair_masks(lm)
+        speed_up(self)
 
     def train(self, mode: bool = True) -> "PolicyModel":
         """Stays in eval mode whatever is asked."""
@@ -78,12 +83,21 @@ class PolicyModel(nn.Module):
         return {name: _spread(x, batch.action_mask) for name, x in streams.items()} | finals
 
     def _logprobs(self, states: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
-        unembedding = self.lm.get_output_embeddings()
-        device = states.device.type
-        if torch.is_autocast_enabled(device):
-            states = states.to(torch.get_autocast_dtype(device))
-        bias = getattr(unembedding, "bias", None)
-        return token_logprobs(states, unembedding.weight, bias, token_ids, self.scale)
+        """Of the tokens after these states, [N, H], [N] -> [N], [N]; more than one chunk is computed again in
+        the backward pass instead of being kept."""
+        size = max(1, _CHUNK_BYTES // (4 * self.lm.config.get_text_config().vocab_size))
+        chunks = list(zip(states.split(size), token_ids.split(size), strict=True))
+        if len(chunks) == 1 or not torch.is_grad_enabled():
+            parts = [self._chunk(*chunk) for chunk in chunks]
+        else:
+            parts = [
+                checkpoint(self._chunk, *c, use_reentrant=False, preserve_rng_state=False) for c in chunks
+            ]
+        logprob, entropy = zip(*parts, strict=True)
+        return torch.cat(logprob), torch.cat(entropy)
+
+    def _chunk(self, states: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        return token_logprobs(self.lm.get_output_embeddings()(states), token_ids, self.scale)
 
 
 def logit_scale(lm: PreTrainedModel) -> float:

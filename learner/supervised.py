@@ -31,7 +31,7 @@ class SupervisedConfig(Settings):
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     weight_decay: float = Field(0.0, ge=0.0)
     max_grad_norm: float = Field(1.0, gt=0.0)
-    max_tokens_per_micro_batch: int = Field(4096, ge=1)
+    max_tokens_per_micro_batch: int = Field(2048, ge=1)
     stop_at: float | None = Field(None, gt=0.0, le=1.0)
     """Held-out accuracy at which the caller ends the phase early; None takes all steps."""
     eval_every: int = Field(25, ge=1)

@@ -1,0 +1,55 @@
+import pytest
+import torch
+from torch import Tensor
+
+from learner.functional.logprobs import token_logprobs
+
+
+def test_logprob_and_entropy_by_hand() -> None:
+    # softmax([0, ln 3]) = [¼, ¾]; H = ¼ ln 4 + ¾ ln 4/3
+    logits = torch.tensor([[1.0, 3.0]]).log()
+    logprob, entropy = token_logprobs(logits, torch.tensor([1]))
+    assert logprob.item() == pytest.approx(-0.287682)
+    assert entropy.item() == pytest.approx(0.25 * 1.386294 + 0.75 * 0.287682)
+
+
+def test_the_scale_is_applied_before_the_softmax() -> None:
+    """S1: temperature 0.5 doubles the logits, for the entropy too."""
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    token_ids = torch.tensor([0, 1, 2, 3, 4])
+    scaled = token_logprobs(logits, token_ids, scale=2.0)
+    for a, b in zip(scaled, _plainly(logits * 2.0, token_ids), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7])
+def test_gradients_are_those_of_the_definition(scale: float) -> None:
+    logits = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    token_ids = torch.tensor([0, 5, 2, 2])
+    assert torch.autograd.gradcheck(lambda z: token_logprobs(z, token_ids, scale), (logits,))
+
+
+def test_without_a_gradient_of_the_entropy_that_of_the_logprob_is_the_same() -> None:
+    logits = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    token_ids = torch.tensor([0, 5, 2, 2])
+    (ours,) = torch.autograd.grad(token_logprobs(logits, token_ids, 0.5)[0].sum(), logits)
+    (plain,) = torch.autograd.grad(_plainly(logits * 0.5, token_ids)[0].sum(), logits)
+    torch.testing.assert_close(ours, plain)
+
+
+def test_half_precision_logits_are_computed_in_fp32() -> None:
+    logits = torch.randn(3, 5).bfloat16()
+    logprob, entropy = token_logprobs(logits, torch.tensor([0, 1, 2]))
+    assert logprob.dtype == entropy.dtype == torch.float32
+
+
+def test_more_tokens_than_logits_are_refused() -> None:
+    """S2: gather would silently take the first rows."""
+    with pytest.raises(ValueError, match="token_ids"):
+        token_logprobs(torch.zeros(5, 3), torch.zeros(4, dtype=torch.int64))
+
+
+def _plainly(logits: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+    log_probs = logits.log_softmax(dim=1)
+    entropy = -(log_probs.exp() * log_probs).sum(dim=1)
+    return log_probs.gather(1, token_ids[:, None]).squeeze(1), entropy
