@@ -2,10 +2,14 @@
 
 import inspect
 
+import torch
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from antiphon.errors import UserError
+from rollout.engines.kv_cache import SlotCache
+from rollout.engines.passes import decode, prefill
 
 ATTENTION = ("sdpa", "eager")
 """Implementations that honour a mask per row and position."""
@@ -40,3 +44,40 @@ def require_supported(model: PreTrainedModel) -> None:
             f"the torch engine cannot use attn_implementation {model.config._attn_implementation!r}",
             remedy=f"use one of {', '.join(ATTENTION)}",
         )
+
+
+@torch.no_grad()
+def require_same_answer(model: PreTrainedModel) -> None:
+    """Tries two short texts of different length, through slots and alone.
+
+    There are architectures that take masks and positions and then go their own way (relative biases, or
+    positions counted from the mask); they would generate fluently, with wrong log-probabilities.
+
+    Raises:
+        UserError: the answers differ by more than rounding.
+    """
+    texts = ((1, 0, 1, 1, 0), (0, 1))
+    by_slots = _through_slots(model, texts)
+    for text, answer in zip(texts, by_slots, strict=True):
+        alone = model(input_ids=torch.tensor([text], device=model.device), use_cache=False).logits[0, -1]
+        difference = (answer.float().log_softmax(-1) - alone.float().log_softmax(-1)).abs().max()
+        # Thousands of roundings, and no more than one nat where the dtype has few bits.
+        bound = min(2**13 * torch.finfo(alone.dtype).eps, 1.0)
+        if bool(alone.isfinite().all()) and not difference <= bound:
+            raise UserError(
+                f"a model of type {model.config.model_type!r} answers otherwise in a batch of slots than "
+                f"alone: log-probabilities differ by {float(difference):.2g}",
+                remedy=REMEDY,
+            )
+
+
+def _through_slots(model: PreTrainedModel, texts: tuple[tuple[int, ...], ...]) -> Tensor:
+    """The logits after each text: all but the last token prefilled, the last one decoded. [n, V]."""
+    cache = SlotCache(len(texts))
+    prompts = [text[:-1] for text in texts]
+    [batch] = prefill(model, prompts, max_tokens=64)
+    cache.reserve(max(map(len, texts)), like=batch.layers)
+    rows = torch.tensor([prompts.index(prompt) for prompt in batch.prompts], device=model.device)
+    cache.put(rows, batch.layers, torch.arange(len(texts), device=model.device), batch.max_length)
+    last = torch.tensor([text[-1] for text in texts], device=model.device)
+    return decode(model, cache, last, torch.tensor([len(p) for p in prompts], device=model.device))

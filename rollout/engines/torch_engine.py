@@ -17,10 +17,10 @@ from transformers import PreTrainedModel
 from antiphon.cpu_linear import speed_up
 from rollout.engines.base import Engine
 from rollout.engines.kv_cache import SlotCache
-from rollout.engines.prefill import Prefilled, TokenIds, prefill
+from rollout.engines.passes import Prefilled, TokenIds, decode, prefill
 from rollout.engines.sampling import distribution, pick, truncate
 from rollout.engines.slots import Running, SlotTable
-from rollout.engines.support import require_supported
+from rollout.engines.support import require_same_answer, require_supported
 from rollout.types import Completion, Request
 
 
@@ -45,7 +45,8 @@ class TorchEngine(Engine):
     def __init__(self, config: Config, model: PreTrainedModel | None, eos_token_ids: tuple[int, ...]) -> None:
         """
         Raises:
-            UserError: the model keeps a state that slots cannot hold (sliding window, recurrence, ...).
+            UserError: the model keeps a state that slots cannot hold (sliding window, recurrence, ...), or
+                answers otherwise through slots than alone.
         """
         super().__init__(config, model, eos_token_ids)
         if model is None:
@@ -53,6 +54,7 @@ class TorchEngine(Engine):
         require_supported(model)
         self._model = model.eval()
         speed_up(model)
+        require_same_answer(model)
         self._settings = config
         self._waiting: deque[tuple[int, Request]] = deque()
         self._table = SlotTable(config.num_slots, model.device)
@@ -151,15 +153,9 @@ class TorchEngine(Engine):
             self._cache.move(self._index(sources), self._index(targets), length)
         rows = torch.arange(table.num_rows, device=self._model.device)
         position = table["position"][rows]
-        output = self._model(
-            input_ids=table["last_token"][rows, None],
-            attention_mask=self._cache.aim(position),
-            position_ids=position[:, None],
-            past_key_values=self._cache,
-            use_cache=True,
-        )
+        logits = decode(self._model, self._cache, table["last_token"][rows], position)
         table["position"][rows] = position + 1
-        return rows, output.logits[:, -1]
+        return rows, logits
 
     def _draw(self, rows: Tensor, logits: Tensor) -> list[tuple[int, Completion]]:
         """Draws a token for each of the rows; the completions that end with it."""

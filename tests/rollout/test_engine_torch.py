@@ -61,6 +61,7 @@ def watched_engine(
     config = TorchEngine.Config(num_slots=num_slots, max_prefill_tokens=max_prefill_tokens)
     engine = TorchEngine(config, model, ())
     engine.policy_version = 0
+    shapes.clear()
     return engine, shapes
 
 
@@ -336,6 +337,32 @@ def two_sided() -> PreTrainedModel:
 def test_models_whose_state_a_slot_cannot_hold_are_refused_at_once(make: object, words: str) -> None:
     with pytest.raises(UserError, match=words):
         TorchEngine(TorchEngine.Config(), make(), ())  # type: ignore[operator]
+
+
+class Heedless(LlamaForCausalLM):
+    """Takes a mask and does not look at it."""
+
+    def forward(
+        self,
+        position_ids: object = None,
+        past_key_values: object = None,
+        logits_to_keep: object = 0,
+        **rest: object,
+    ) -> object:
+        mask = rest.pop("attention_mask", None)
+        return super().forward(
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            logits_to_keep=logits_to_keep,
+            attention_mask=mask * 0 if mask is not None else None,
+            **rest,
+        )
+
+
+def test_a_model_that_answers_otherwise_in_company_is_refused_at_once() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(UserError, match="answers otherwise in a batch of slots than alone"):
+        TorchEngine(TorchEngine.Config(), Heedless(tiny_model("llama").config), ())
 
 
 def test_an_engine_without_a_model_is_refused() -> None:

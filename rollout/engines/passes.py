@@ -1,7 +1,7 @@
-"""Runs whole prompts through the model: their keys and values, and the logits after their last token.
+"""The two passes through the model: whole prompts into keys and values, and one more token for every slot.
 
-Called by the torch engine. Batches are padded on the right, where causal attention cannot see the padding, so
-the model needs no mask and every prompt has the positions 0, 1, 2, ...
+Called by the torch engine. Both give the logits after the last token, and both say positions explicitly.
+Prompts are padded on the right, where causal attention cannot see it; slots are masked by their own length.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from rollout.engines.kv_cache import Layers
+from rollout.engines.kv_cache import Layers, SlotCache
 
 TokenIds = tuple[int, ...]
 
@@ -44,6 +44,27 @@ def prefill(model: PreTrainedModel, prompts: Sequence[TokenIds], max_tokens: int
     """Prefills the prompts in batches of similar length, each at most `max_tokens` with its padding."""
     for batch in _batches(sorted(prompts, key=len), max_tokens):
         yield _run(model, batch)
+
+
+def decode(model: PreTrainedModel, cache: SlotCache, token: Tensor, position: Tensor) -> Tensor:
+    """Runs one token for each of the rows 0..n-1 of the cache, and puts its keys and values there.
+
+    Args:
+        token: [n] int64.
+        position: [n] int64; the row holds all positions before it.
+
+    Returns:
+        [n, V] logits.
+    """
+    output = model(
+        input_ids=token[:, None],
+        attention_mask=cache.aim(position),
+        position_ids=position[:, None],
+        past_key_values=cache,
+        use_cache=True,
+    )
+    logits: Tensor = output.logits[:, -1]
+    return logits
 
 
 def _batches(prompts: Sequence[TokenIds], max_tokens: int) -> Iterator[tuple[TokenIds, ...]]:
