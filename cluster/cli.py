@@ -127,6 +127,8 @@ def get_model(name: str) -> None:
 def main() -> None:
     """Run the command line; a person's mistake becomes a sentence."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # An installed script does not look into the current folder; import paths in recipes lead there.
+    sys.path.insert(0, os.getcwd())
     try:
         app()
     except UserError as error:
