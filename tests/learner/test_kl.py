@@ -77,7 +77,7 @@ def test_garbage_outside_the_actions_does_not_reach_the_kl() -> None:
 
 
 def test_the_controller_moves_by_a_fifth_at_most() -> None:
-    """S6. e = clip(KL/target − 1, ±0.2): KL 5× the target and a batch as large as the horizon give β · 1.2."""
+    """S6. e = clip(KL/target − 1, ±0.2); a batch as large as the horizon moves β by the whole of it."""
     controller = KLController(KLConfig(beta=1.0, target=0.1, horizon=100))
     controller.update(0.5, 100)
     assert controller.beta == pytest.approx(1.2)
