@@ -23,11 +23,8 @@ def built_in(base: type, folder: str) -> dict[str, type]:
     found = [
         c for m in modules for c in vars(m).values() if inspect.isclass(c) and c.__module__ == m.__name__
     ]
-    return {
-        c.name: c
-        for c in found
-        if issubclass(c, base) and "name" in vars(c) and not inspect.isabstract(c) and isinstance(c.name, str)
-    }
+    fitting = [c for c in found if issubclass(c, base) and not inspect.isabstract(c)]
+    return {vars(c)["name"]: c for c in fitting if isinstance(vars(c).get("name"), str)}
 
 
 def by_import_path(path: str) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 from cluster import ray_environment
 from cluster.parts import build_learner_process, build_worker
@@ -60,15 +61,19 @@ def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
     recipe, cluster = plan.recipe, plan.recipe.cluster
     with session(recipe):
         make_process = partial(build_learner_process, recipe, tuple(plan.pairs), trajectories.resolve())
-        learner_actor = LearnerActor.options(
-            num_cpus=cluster.learner_cpus, num_gpus=cluster.learner_gpus, name=f"{run_id}-learner"
-        ).remote(make_process, learner_threads(recipe))
+        learner_actor = (
+            cast(Any, LearnerActor)
+            .options(num_cpus=cluster.learner_cpus, num_gpus=cluster.learner_gpus, name=f"{run_id}-learner")
+            .remote(make_process, learner_threads(recipe))
+        )
         application = f"{run_id}-reward"
         rewards = HandleClient(deploy(recipe.reward, application), recipe.reward)
         make_worker = partial(build_worker, recipe, rewards)
         options = {"num_cpus": cluster.cpus_per_actor, "num_gpus": cluster.gpus_per_actor}
         rollouts = RayRollouts(
-            lambda: RolloutActor.options(**options).remote(make_worker, recipe.rollout.num_threads),
+            lambda: (
+                cast(Any, RolloutActor).options(**options).remote(make_worker, recipe.rollout.num_threads)
+            ),
             recipe.rollout.num_actors,
             max_restarts=cluster.max_restarts,
             task_deadline_s=recipe.rollout.task_deadline_s,

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -26,7 +26,7 @@ class Journal:
         self.max_lag_seen = 0
         self.wall_s = 0.0
         """Of earlier attempts; see `total_wall_s`."""
-        self.phases_s: Counter[str] = Counter()
+        self.phases_s: defaultdict[str, float] = defaultdict(float)
         self._started_s = time.monotonic()
 
     @property
@@ -122,7 +122,7 @@ class Journal:
         self.after = state["after"] and Measurement(**state["after"])
         self.max_lag_seen = state["max_lag_seen"]
         self.wall_s = state["wall_s"]
-        self.phases_s = Counter(state["phases_s"])
+        self.phases_s = defaultdict(float, state["phases_s"])
 
 
 def _means(groups: Sequence[GroupSummary]) -> dict[str, float]:

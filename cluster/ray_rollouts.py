@@ -5,9 +5,9 @@ lost request again nor brings a new actor up to date: the leases and the replace
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.actor import ActorHandle
@@ -127,7 +127,9 @@ class RayRollouts:
         if self._manager.num_outstanding_async_reqs() == 0:
             time.sleep(POLL_S)
             return
-        for result in self._manager.fetch_ready_async_reqs(timeout_seconds=POLL_S):
+        # RLlib annotates its iterator with the type of what a result wraps.
+        ready = cast(Iterable[CallResult], self._manager.fetch_ready_async_reqs(timeout_seconds=POLL_S))
+        for result in ready:
             if result.actor_id not in self._members:
                 continue
             if not result.ok:

@@ -57,9 +57,14 @@ def check_fit(recipe: Recipe, resources: dict[str, float]) -> None:
 def _start() -> None:
     address = os.environ.get("RAY_ADDRESS")
     # Metrics of our own endpoint are enough for a laptop; Ray's dashboard costs seconds and memory.
-    own = {} if address else {"include_dashboard": False}
+    include_dashboard = None if address else False
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=include_dashboard,
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"Ray did not start at {address or 'this machine'}: {error}",

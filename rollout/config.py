@@ -53,8 +53,8 @@ class RolloutConfig(Settings):
     def _sampling_is_exact(self) -> Self:
         if self.sampling.top_p < 1.0 or self.sampling.top_k > 0:
             raise ValueError(
-                "sampling.top_p below 1 and top_k above 0 are for evaluation and chat: the learner scores the "
-                "whole distribution, and its probability ratios would be biased"
+                "sampling.top_p below 1 and top_k above 0 are not for training: the learner scores the whole "
+                "distribution, and its probability ratios would be biased"
             )
         if self.sampling.temperature == 0.0:
             raise ValueError("sampling.temperature 0 draws the same completion every time; set it above 0")

@@ -82,9 +82,7 @@ class Worker:
             own = [scores[sample.id] for sample in environment.samples(turn, trajectories)]
             failed = next((score for score in own if not score.is_ok), None)
             if failed is None:
-                groups.append(
-                    environment.group(turn, trajectories, own, policy_version=task.policy_version)
-                )
+                groups.append(environment.group(turn, trajectories, own, policy_version=task.policy_version))
             else:
                 dropped.append(
                     Dropped(
