@@ -2,6 +2,8 @@
 
 import difflib
 from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 
 class UserError(Exception):
@@ -17,6 +19,10 @@ class UserError(Exception):
         """What rule was broken, and by which value."""
         self.remedy = remedy
         """What to do about it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels between processes whole: an actor's mistake is told on the driver."""
+        return partial(UserError, remedy=self.remedy), (self.problem,)
 
     def __str__(self) -> str:
         return f"{self.problem}\n  remedy: {self.remedy}"
