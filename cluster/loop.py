@@ -72,13 +72,19 @@ class Loop:
     def run(self, after_update: Callable[[int], None]) -> None:
         """Update until the recipe's number of updates is reached; `after_update` may measure and save."""
         while self.version < self._rule.num_updates:
-            self.gather()
-            report = self.learn()
-            groups = self.dispatcher.train(report.trained, report.stale)
-            if groups:
-                self.publish()
-                self.record(groups, report.metrics)
+            if self.turn():
                 after_update(self.version)
+
+    def turn(self) -> bool:
+        """Once round. False when what was gathered had become too old, and there is nothing to publish."""
+        self._watchdog.touch()
+        self.gather()
+        report = self.learn()
+        groups = self.dispatcher.train(report.trained, report.stale)
+        if groups:
+            self.publish()
+            self.record(groups, report.metrics)
+        return bool(groups)
 
     def gather(self) -> None:
         """Until the replay holds a batch. A stop request is honoured here, where nothing is half done."""

@@ -56,14 +56,14 @@ class Attempt:
         try:
             with ExitStack() as stack:
                 stack.enter_context(self._stop)
-                loop = self._loop = self._open(stack)
+                loop = self.open(stack)
                 status = self._drive(loop, start)
         except BaseException as error:
             if self._run_dir.recipe.exists():
                 write_postmortem(self._run_dir, error, self._loop.version if self._loop else 0)
-                self._summarize(FAILED)
+                self.summarize(FAILED)
             raise
-        return Outcome(status=status, summary=self._summarize(status))
+        return Outcome(status=status, summary=self.summarize(status))
 
     def begin(self, loop: Loop) -> None:
         """A fresh run: supervised phase, first publication, first measurement."""
@@ -91,7 +91,11 @@ class Attempt:
             path = self._checkpoints.save(loop.version, loop.save, {"run_id": self._run_id})
         self._event("checkpoint", path=path, version=loop.version)
 
-    def _open(self, stack: ExitStack) -> Loop:
+    def open(self, stack: ExitStack) -> Loop:
+        """A loop with everything around it, for `run` or for whoever turns it by hand (rllib.py).
+
+        Closing the stack ends all processes of the run.
+        """
         recipe = self._recipe
         sides = stack.enter_context(
             assemble(self._plan, self._run_id, self._run_dir.trajectories, self._event)
@@ -112,7 +116,7 @@ class Attempt:
             self._progress.measurement(version, measurement)
 
         rollouts, learner = sides
-        return Loop(
+        self._loop = Loop(
             rule=_dispatch_rule(recipe),
             stream=PromptStream(self._plan.train, recipe.run.seed),
             rollouts=rollouts,
@@ -128,6 +132,7 @@ class Attempt:
             hooks=Hooks(on_update=on_update, on_measurement=on_measurement, on_event=self._event),
             stall_deadline_s=recipe.cluster.stall_deadline_s,
         )
+        return self._loop
 
     def _drive(self, loop: Loop, start: Callable[["Attempt", Loop], None]) -> str:
         try:
@@ -151,7 +156,8 @@ class Attempt:
         if run.checkpoint_every and version % run.checkpoint_every == 0:
             self.save(loop)
 
-    def _summarize(self, status: str) -> dict[str, Any]:
+    def summarize(self, status: str) -> dict[str, Any]:
+        """Write summary.json."""
         loop = self._loop
         summary = {
             "status": status,
