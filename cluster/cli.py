@@ -80,13 +80,13 @@ def check(recipe: RecipePath, overrides: Overrides = []) -> None:  # noqa: B006
 
 @app.command("eval")
 def evaluate(
-    run: RunPath,
+    subject: Annotated[Path, typer.Argument(metavar="RUN|RECIPE", help="A run directory, or a recipe.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Measure the newest checkpoint of a run on its held-out prompts."""
+    """Measure a run's newest checkpoint, or a recipe's untrained model, on the held-out prompts."""
     from cluster.trained import measure
 
-    result = measure(run)
+    result = measure(subject)
     if as_json:
         print(json.dumps(result))
     else:

@@ -20,7 +20,7 @@ from cluster.inline import InlineRollouts
 from cluster.parts import build_engine, model_seed
 from cluster.plan import build_encoder, prepare
 from cluster.ports import Delivery
-from cluster.recipe import Recipe, parse_recipe
+from cluster.recipe import Recipe, load_recipe, parse_recipe
 from cluster.run_dir import RunDir
 from cluster.train import newest_checkpoint
 from reward_service.client import LocalClient
@@ -31,6 +31,18 @@ from rollout.worker import Worker
 
 POLICY = "model/lm."
 """How the names of the policy's tensors begin in a checkpoint; the rest are heads, moments, the reference."""
+
+
+def load_subject(path: Path) -> tuple[Recipe, PreTrainedModel, int]:
+    """The model of a run, or the untrained model of a recipe file, with recipe and policy version.
+
+    Raises:
+        UserError: neither can be read.
+    """
+    if path.is_file():
+        recipe = load_recipe(path)
+        return recipe, load_model(recipe.model, model_seed(recipe)).float(), 0
+    return load_trained(path)
 
 
 def load_trained(run: Path) -> tuple[Recipe, PreTrainedModel, int]:
@@ -49,9 +61,12 @@ def load_trained(run: Path) -> tuple[Recipe, PreTrainedModel, int]:
     return recipe, model, int(read_manifest(checkpoint)["version"])
 
 
-def measure(run: Path) -> dict[str, Any]:
-    """The held-out metric of the newest checkpoint, with the seeds that the run itself measures with."""
-    recipe, model, version = load_trained(run)
+def measure(path: Path) -> dict[str, Any]:
+    """The held-out metric of a run's newest checkpoint, or of a recipe's model before any training.
+
+    Prompts and seeds are those that the run itself measures with.
+    """
+    recipe, model, version = load_subject(path)
     plan = prepare(recipe)
     engine = build_engine(recipe, model.to(getattr(torch, recipe.rollout.weights_dtype)))
     engine.policy_version = version
