@@ -1,5 +1,6 @@
 """A recipe: the YAML file that says a whole run. Each section's model lives beside the code that reads it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,6 +18,15 @@ from reward_service.config import RewardConfig
 from rollout.config import RolloutConfig
 from rollout.encoding import EncodingConfig
 from rollout.models import ModelConfig
+
+
+class Loader(yaml.SafeLoader):
+    """Reads 1e-5 as a number, as YAML 1.2 does; PyYAML by itself makes a text of it and wants 1.0e-5."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 class RunConfig(Settings):
@@ -103,15 +113,24 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: no such file, no YAML, or a wrong setting.
     """
+    return parse_recipe(read_recipe(path), overrides)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The recipe in a file, as plain data, not yet checked.
+
+    Raises:
+        UserError: no such file, or no YAML.
+    """
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.load(path.read_text(), Loader)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", remedy="give a recipe's path") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {error}", remedy="mend the line it names") from None
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no recipe", remedy="see recipes/quickstart.yaml for the sections")
-    return parse_recipe(data, overrides)
+    return data
 
 
 def parse_recipe(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
@@ -132,24 +151,33 @@ def apply_override(data: Mapping[str, Any], override: str) -> dict[str, Any]:
     if not equals or not key:
         raise UserError(f"--set {override!r} is not key=value", remedy="write for example --set run.seed=1")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader)
     except yaml.YAMLError:
         raise UserError(f"--set {override!r}: the value is not YAML", remedy="quote it") from None
-    changed: dict[str, Any] = _replaced(data, key.split("."), value, override)
+    return with_setting(data, key, value)
+
+
+def with_setting(data: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """`data` with `value` at the dotted path `key`; an index reaches into a list.
+
+    Raises:
+        UserError: the path leads through something that has no keys.
+    """
+    changed: dict[str, Any] = _replaced(data, key.split("."), value, key)
     return changed
 
 
-def _replaced(node: Any, path: Sequence[str], value: Any, override: str) -> Any:
+def _replaced(node: Any, path: Sequence[str], value: Any, key: str) -> Any:
     """A copy of `node` in which the place at `path` holds `value`."""
     if not path:
         return value
     head, rest = path[0], path[1:]
     if isinstance(node, list) and head.isdigit() and int(head) < len(node):
-        return [_replaced(x, rest, value, override) if i == int(head) else x for i, x in enumerate(node)]
+        return [_replaced(x, rest, value, key) if i == int(head) else x for i, x in enumerate(node)]
     if node is None or isinstance(node, Mapping):
         inner = (node or {}).get(head)
-        return {**(node or {}), head: _replaced(inner, rest, value, override)}
+        return {**(node or {}), head: _replaced(inner, rest, value, key)}
     raise UserError(
-        f"--set {override!r}: {head!r} leads nowhere, the setting above it is {node!r}",
+        f"{key!r}: {head!r} leads nowhere, the setting above it is {node!r}",
         remedy="`antiphon check RECIPE` prints every setting with its path",
     )
