@@ -5,6 +5,7 @@ Imports Ray, so ray_environment.prepare comes first.
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -58,6 +59,7 @@ def _start() -> None:
     address = os.environ.get("RAY_ADDRESS")
     # Metrics of our own endpoint are enough for a laptop; Ray's dashboard costs seconds and memory.
     include_dashboard = None if address else False
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address,
@@ -70,3 +72,6 @@ def _start() -> None:
             f"Ray did not start at {address or 'this machine'}: {error}",
             remedy="check RAY_ADDRESS, and that RAY_AUTH_MODE is the same here and on the cluster",
         ) from error
+    finally:
+        # ray.init takes SIGTERM for itself and would end the run at once; it is for stop.py to answer.
+        signal.signal(signal.SIGTERM, on_sigterm)
