@@ -95,8 +95,12 @@ class Checkpoints:
         )
 
     def _retire(self) -> None:
-        """Delete the oldest beyond num_kept; the one just written was sealed before this is called."""
-        for path in sorted(self.folder.glob("step_*"))[: -self.num_kept]:
+        """Delete the oldest beyond num_kept, and what a killed attempt left half written.
+
+        The checkpoint just written was sealed before this is called.
+        """
+        unfinished = self.folder.glob(".step_*.tmp")
+        for path in [*sorted(self.folder.glob("step_*"))[: -self.num_kept], *unfinished]:
             shutil.rmtree(path)
 
 

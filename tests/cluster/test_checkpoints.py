@@ -82,3 +82,9 @@ def test_a_stateful_part_without_a_place_in_the_checkpoint_is_refused():
     with pytest.raises(AssertionError, match="forgotten"):
         check_registered(owner, {"cursor": owner.cursor})
     check_registered(owner, {"cursor": owner.cursor, "forgotten": owner.forgotten})
+
+
+def test_what_a_killed_writer_left_is_cleared_away_by_the_next_checkpoint(tmp_path):
+    (tmp_path / ".step_000002.999.tmp").mkdir()
+    newest = save(Checkpoints(tmp_path, num_kept=3), 3)
+    assert list(tmp_path.iterdir()) == [newest]
