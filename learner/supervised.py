@@ -33,7 +33,8 @@ class SupervisedConfig(Settings):
     max_grad_norm: float = Field(1.0, gt=0.0)
     max_tokens_per_micro_batch: int = Field(2048, ge=1)
     stop_at: float | None = Field(None, gt=0.0, le=1.0)
-    """Held-out accuracy at which the caller ends the phase early; None takes all steps."""
+    """Chance that sampling gives the whole target, over some of the training pairs, at which the caller ends
+    the phase early; None takes all steps."""
     eval_every: int = Field(25, ge=1)
     """Steps between the caller's looks at that accuracy."""
 

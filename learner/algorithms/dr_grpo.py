@@ -19,7 +19,7 @@ class DrGRPO(GroupRelative):
     class Config(GroupRelative.Config):
         aggregation: Aggregation = "constant"
         horizon: int | None = Field(256, ge=1)
-        """The constant; set it to rollout.max_new_tokens."""
+        """The constant; set it to rollout.sampling.max_new_tokens."""
 
     def advantage(self, score: Tensor, group: Tensor) -> Tensor:
         return centred_in_group(score, group)

@@ -33,7 +33,7 @@ class OverlongConfig(Settings):
     """A penalty that grows over the last tokens before the limit (DAPO)."""
 
     max_tokens: int = Field(ge=1)
-    """Completions of this many tokens get the whole penalty; set it to rollout.max_new_tokens."""
+    """Completions of this many tokens get the whole penalty; set it to rollout.sampling.max_new_tokens."""
     buffer: int = Field(ge=1)
     """The penalty begins this many tokens before."""
     penalty: float = Field(1.0, ge=0.0)
@@ -65,7 +65,7 @@ class PolicyGradient(Algorithm):
         aggregation: Aggregation = "token_mean"
         """How losses per token become one number."""
         horizon: int | None = Field(None, ge=1)
-        """The constant of aggregation "constant"; set it to rollout.max_new_tokens."""
+        """The constant of aggregation "constant"; set it to rollout.sampling.max_new_tokens."""
         entropy_coef: float = Field(0.0, ge=0.0)
         """Reward for the entropy of the policy, per token; keeps it exploring."""
         mask_truncated: bool = False
@@ -77,7 +77,9 @@ class PolicyGradient(Algorithm):
         @model_validator(mode="after")
         def _fits_together(self) -> "PolicyGradient.Config":
             if self.aggregation == "constant" and self.horizon is None:
-                raise ValueError("aggregation 'constant' needs a horizon: set it to rollout.max_new_tokens")
+                raise ValueError(
+                    "aggregation 'constant' needs a horizon: set it to rollout.sampling.max_new_tokens"
+                )
             if self.ratio == "sequence" and self.aggregation != "sequence_mean_token_mean":
                 raise ValueError("ratio 'sequence' needs aggregation 'sequence_mean_token_mean'")
             if self.surrogate == "cispo" and self.dual_clip is not None:
