@@ -112,7 +112,7 @@ def logit_scale(lm: PreTrainedModel) -> float:
     if unembedding is None:
         raise UserError(f"{name} has no unembedding", remedy="use a causal language model")
     with torch.no_grad():
-        logits = lm.eval()(input_ids=token_ids, use_cache=False).logits.double()
+        logits = lm(input_ids=token_ids, use_cache=False).logits.double()
         bare = unembedding(lm.base_model(input_ids=token_ids, use_cache=False).last_hidden_state).double()
     square = (bare * bare).sum()
     scale = float((logits * bare).sum() / square) if square > 0 else 1.0

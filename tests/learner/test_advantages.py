@@ -140,7 +140,8 @@ def test_a_group_does_not_see_another(advantage_of: object) -> None:
 def test_constant_and_singleton_groups_give_exactly_zero(advantage_of: object) -> None:
     """S5: three times 0.1 does not sum to exactly 0.3; the residue must not become an advantage."""
     assert callable(advantage_of)
-    score, group = torch.tensor([0.1, 0.1, 0.1, 5.0]), torch.tensor([0, 0, 0, 1])
+    score = torch.tensor([0.1, 0.1, 0.1, 5.0], dtype=torch.float64)
+    group = torch.tensor([0, 0, 0, 1])
     assert advantage_of(score, group).tolist() == [0.0, 0.0, 0.0, 0.0]
     assert is_constant_group(score, group).all()
 

@@ -29,6 +29,16 @@ def test_gradients_are_those_of_the_definition(scale: float) -> None:
     assert torch.autograd.gradcheck(lambda z: token_logprobs(z, token_ids, scale), (logits,))
 
 
+def test_gradients_of_both_results_add_up() -> None:
+    logits = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    token_ids = torch.tensor([0, 5, 2, 2])
+    found = []
+    for compute in (token_logprobs, _plainly):
+        logprob, entropy = compute(logits, token_ids)
+        found.append(torch.autograd.grad((2.0 * logprob - 3.0 * entropy).sum(), logits)[0])
+    torch.testing.assert_close(*found)
+
+
 def test_without_a_gradient_of_the_entropy_that_of_the_logprob_is_the_same() -> None:
     logits = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
     token_ids = torch.tensor([0, 5, 2, 2])
