@@ -51,7 +51,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def tell(self, what: str, values: Mapping[str, float]) -> None:
         """A line of numbers."""
