@@ -17,6 +17,7 @@ from pydantic import Field
 from torch.utils.tensorboard import SummaryWriter
 
 from antiphon.settings import Settings
+from cluster.run_dir import write_atomically
 
 
 class MetricsConfig(Settings):
@@ -41,7 +42,9 @@ class Sink(Protocol):
 class JsonLines:
     """One JSON object per update. A value that is not finite is written as null, which JSON can hold."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resumed_at: int | None = None) -> None:
+        if resumed_at is not None and path.exists():
+            _forget_after(path, resumed_at)
         self._file = path.open("a", buffering=1)
 
     def write(self, version: int, values: Mapping[str, float]) -> None:
@@ -55,8 +58,9 @@ class JsonLines:
 class TensorBoard:
     """Scalars for TensorBoard."""
 
-    def __init__(self, folder: Path) -> None:
-        self._writer = SummaryWriter(str(folder))
+    def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
+        # TensorBoard then hides what an earlier attempt wrote for the versions that are made again.
+        self._writer = SummaryWriter(str(folder), purge_step=None if resumed_at is None else resumed_at + 1)
 
     def write(self, version: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -96,11 +100,17 @@ def prometheus_name(name: str) -> str:
     return "antiphon_" + re.sub(r"[^a-zA-Z0-9]+", "_", name).strip("_")
 
 
-def open_sinks(config: MetricsConfig, metrics_path: Path, tensorboard_folder: Path) -> list[Sink]:
-    """The sinks of a run, metrics.jsonl always among them."""
-    sinks: list[Sink] = [JsonLines(metrics_path)]
+def open_sinks(
+    config: MetricsConfig, metrics_path: Path, tensorboard_folder: Path, resumed_at: int | None = None
+) -> list[Sink]:
+    """The sinks of a run, metrics.jsonl always among them.
+
+    `resumed_at` is the version of the checkpoint that a run goes on from: what is known of later versions is
+    forgotten, because they are made again.
+    """
+    sinks: list[Sink] = [JsonLines(metrics_path, resumed_at)]
     if config.tensorboard:
-        sinks.append(TensorBoard(tensorboard_folder))
+        sinks.append(TensorBoard(tensorboard_folder, resumed_at))
     if config.prometheus_port is not None:
         sinks.append(Prometheus(config.prometheus_host, config.prometheus_port))
     return sinks
@@ -109,3 +119,10 @@ def open_sinks(config: MetricsConfig, metrics_path: Path, tensorboard_folder: Pa
 def write_all(sinks: Sequence[Sink], version: int, values: Mapping[str, float]) -> None:
     for sink in sinks:
         sink.write(version, values)
+
+
+def _forget_after(path: Path, version: int) -> None:
+    """Keep the lines up to `version`; also drops a last line that was cut short."""
+    lines = path.read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    write_atomically(path, "".join(line for line in whole if json.loads(line)["version"] <= version))

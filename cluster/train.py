@@ -13,6 +13,7 @@ from cluster.assembly import assemble
 from cluster.checkpoints import Checkpoints, read_manifest
 from cluster.dispatch import DispatchRule
 from cluster.evaluation import Evaluator, Measurement
+from cluster.journal import Journal
 from cluster.loop import Hooks, Loop
 from cluster.metrics import open_sinks, write_all
 from cluster.plan import Plan
@@ -37,12 +38,20 @@ class Outcome:
 class Attempt:
     """Everything around the loop of one attempt."""
 
-    def __init__(self, plan: Plan, run_dir: RunDir, progress: Progress, run_id: str | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        run_dir: RunDir,
+        progress: Progress,
+        run_id: str | None = None,
+        resumed_at: int | None = None,
+    ) -> None:
         self._plan = plan
         self._recipe = plan.recipe
         self._run_dir = run_dir
         self._progress = progress
         self._run_id = run_id or uuid.uuid4().hex[:8]
+        self._resumed_at = resumed_at
         self._checkpoints = Checkpoints(run_dir.checkpoints, plan.recipe.run.num_checkpoints)
         self._stop = StopRequest()
         self._loop: Loop | None = None
@@ -59,7 +68,9 @@ class Attempt:
                 loop = self.open(stack)
                 status = self._drive(loop, start)
         except BaseException as error:
-            if self._run_dir.recipe.exists():
+            # What was refused before the loop began leaves an older attempt's files as they were.
+            is_refused = self._loop is None and isinstance(error, UserError)
+            if self._run_dir.recipe.exists() and not is_refused:
                 write_postmortem(self._run_dir, error, self._loop.version if self._loop else 0)
                 self.summarize(FAILED)
             raise
@@ -84,6 +95,8 @@ class Attempt:
         loop.load(path)
         self._event("resumed", path=path, version=loop.version)
         self._progress.say(f"resumed from {path}")
+        if loop.journal.before is None:
+            loop.measure()
 
     def save(self, loop: Loop) -> None:
         """Publish a checkpoint of the loop as it is now."""
@@ -102,7 +115,8 @@ class Attempt:
         )
         if not self._run_dir.recipe.exists():
             self._run_dir.create(recipe.to_dict())
-        sinks = open_sinks(recipe.metrics, self._run_dir.metrics, self._run_dir.tensorboard)
+        folder = self._run_dir
+        sinks = open_sinks(recipe.metrics, folder.metrics, folder.tensorboard, self._resumed_at)
         for sink in sinks:
             stack.callback(sink.close)
         stack.enter_context(self._progress)
@@ -161,9 +175,9 @@ class Attempt:
         loop = self._loop
         summary = {
             "status": status,
-            "version": loop.version if loop else 0,
+            "version": loop.version if loop else self._resumed_at or 0,
             "weights_digest": loop.weights_digest if loop else "",
-            **(loop.journal.summarize() if loop else {}),
+            **(loop.journal if loop else Journal()).summarize(),
             "dropped": dict(loop.dispatcher.ledger.dropped) if loop else {},
             "recipe": self._recipe.to_dict(),
         }
@@ -196,8 +210,8 @@ def resume_run(plan: Plan, run_dir: RunDir, progress: Progress) -> Outcome:
         UserError: it has no usable checkpoint.
     """
     path, _ = Checkpoints(run_dir.checkpoints, plan.recipe.run.num_checkpoints).newest()
-    run_id = read_manifest(path)["run_id"]
-    return Attempt(plan, run_dir, progress, run_id).run(Attempt.resume)
+    manifest = read_manifest(path)
+    return Attempt(plan, run_dir, progress, manifest["run_id"], manifest["version"]).run(Attempt.resume)
 
 
 def newest_checkpoint(run_dir: RunDir) -> Path:
