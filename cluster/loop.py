@@ -51,12 +51,13 @@ class Loop:
         make_evaluator: Callable[["itertools.count[int]"], Evaluator],
         stop: StopRequest,
         hooks: Hooks,
+        journal: Journal,
         stall_deadline_s: float,
     ) -> None:
         task_ids = itertools.count()
         self.version = 0
         self.weights_digest = ""
-        self.journal = Journal()
+        self.journal = journal
         self.dispatcher = Dispatcher(rule, stream, rollouts, learner, task_ids)
         self._rule = rule
         self._rollouts = rollouts

@@ -14,6 +14,7 @@ from cluster.checkpoints import Checkpoints, read_manifest
 from cluster.dispatch import DispatchRule
 from cluster.evaluation import Evaluator, Measurement
 from cluster.journal import Journal
+from cluster.journal import Journal
 from cluster.loop import Hooks, Loop
 from cluster.metrics import open_sinks, write_all
 from cluster.plan import Plan
@@ -54,6 +55,7 @@ class Attempt:
         self._resumed_at = resumed_at
         self._checkpoints = Checkpoints(run_dir.checkpoints, plan.recipe.run.num_checkpoints)
         self._stop = StopRequest()
+        self._journal = Journal()
         self._loop: Loop | None = None
 
     def run(self, start: Callable[["Attempt", Loop], None]) -> Outcome:
@@ -110,9 +112,11 @@ class Attempt:
         Closing the stack ends all processes of the run.
         """
         recipe = self._recipe
-        sides = stack.enter_context(
-            assemble(self._plan, self._run_id, self._run_dir.trajectories, self._event)
-        )
+        self._progress.say(f"starting {_parts(recipe)}")
+        with self._journal.phase("start"):
+            sides = stack.enter_context(
+                assemble(self._plan, self._run_id, self._run_dir.trajectories, self._event)
+            )
         if not self._run_dir.recipe.exists():
             self._run_dir.create(recipe.to_dict())
         folder = self._run_dir
@@ -144,6 +148,7 @@ class Attempt:
             ),
             stop=self._stop,
             hooks=Hooks(on_update=on_update, on_measurement=on_measurement, on_event=self._event),
+            journal=self._journal,
             stall_deadline_s=recipe.cluster.stall_deadline_s,
         )
         return self._loop
@@ -217,6 +222,13 @@ def resume_run(plan: Plan, run_dir: RunDir, progress: Progress) -> Outcome:
 def newest_checkpoint(run_dir: RunDir) -> Path:
     """The newest whole checkpoint of a run."""
     return Checkpoints(run_dir.checkpoints, 1).newest()[0]
+
+
+def _parts(recipe: Recipe) -> str:
+    """What an attempt is about to bring up, for people."""
+    if recipe.cluster.mode == "inline":
+        return "all parts in this process"
+    return f"Ray: {recipe.rollout.num_actors} rollout actors, the reward service, the learner"
 
 
 def _dispatch_rule(recipe: Recipe) -> DispatchRule:

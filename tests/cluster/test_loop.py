@@ -5,6 +5,7 @@ import pytest
 from antiphon.errors import UserError
 from cluster.dispatch import DispatchRule
 from cluster.evaluation import EvaluationConfig, Evaluator
+from cluster.journal import Journal
 from cluster.loop import Hooks, Loop
 from cluster.ports import StalledError
 from cluster.stop import Interrupted, StopRequest
@@ -34,6 +35,7 @@ def make_loop(tape, *, rollouts=None, learner=None, stop=None, stall_deadline_s=
             EvaluationConfig(prompts_per_task=2), make_prompts(3), SAMPLING, 0, ids
         ),
         stop=stop or StopRequest(),
+        journal=Journal(),
         hooks=Hooks(on_update=silent, on_measurement=silent, on_event=silent),
         stall_deadline_s=stall_deadline_s,
     )
