@@ -14,7 +14,6 @@ from cluster.checkpoints import Checkpoints, read_manifest
 from cluster.dispatch import DispatchRule
 from cluster.evaluation import Evaluator, Measurement
 from cluster.journal import Journal
-from cluster.journal import Journal
 from cluster.loop import Hooks, Loop
 from cluster.metrics import open_sinks, write_all
 from cluster.plan import Plan
