@@ -15,6 +15,7 @@ from ray.exceptions import (
     ReferenceCountingAssertionError,
 )
 
+from antiphon.errors import UserError
 from cluster.ports import Delivery, GroupsLost, Pending, Published, StalledError
 from learner.process import UpdateReport
 
@@ -76,7 +77,14 @@ class RayLearner:
         return self._pending(self._actor.publish.remote(version), "publish", finish)
 
     def save(self, folder: Path) -> Pending[None]:
-        return self._pending(self._actor.save.remote(folder.resolve()), "save")
+        def finish(nothing: None) -> None:
+            if not any(folder.iterdir()):
+                raise UserError(
+                    f"the learner saved into {folder.resolve()} of its own machine, which is not this one",
+                    remedy="put the run directory (--run-dir) on storage that all nodes see at the same path",
+                )
+
+        return self._pending(self._actor.save.remote(folder.resolve()), "save", finish)
 
     def load(self, folder: Path) -> Pending[None]:
         return self._pending(self._actor.load.remote(folder.resolve()), "load")

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import ray
 from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
@@ -124,7 +125,7 @@ def deploy(config: RewardConfig, name: str) -> DeploymentHandle:
     """
     build_rubric(config)
     token = token_of(config.http)
-    _start_serve(config.http)
+    _start_outside(config.http)
     application = _application(config, None if token is None else digest(token))
     route = "/" if config.http.enabled else None
     try:
@@ -143,6 +144,22 @@ def deploy(config: RewardConfig, name: str) -> DeploymentHandle:
 def shutdown(name: str) -> None:
     """Stops the service of a run. Serve itself stays, for the other runs of the cluster."""
     serve.delete(name)
+
+
+def _start_outside(http: HttpConfig) -> None:
+    """Starts Serve from here, or, where this process is inside a placement group, from a task outside of it.
+
+    What such a process starts goes into its group (a trial of Tune is one): Serve's controller does not fit
+    there, and would end with it.
+    """
+    if ray.util.get_current_placement_group() is None:
+        _start_serve(http)
+        return
+    outside = ray.remote(num_cpus=0)(_start_serve).options(scheduling_strategy="DEFAULT")
+    try:
+        ray.get(outside.remote(http))
+    except RayTaskError as error:
+        raise error.as_instanceof_cause() from None
 
 
 def _start_serve(http: HttpConfig) -> None:
