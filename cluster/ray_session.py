@@ -62,7 +62,8 @@ def _start() -> None:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
-            address=address,
+            # Without an address Ray would join whatever `ray start` left running on this machine.
+            address=address or "local",
             log_to_driver=False,
             logging_level=logging.ERROR,
             include_dashboard=include_dashboard,
