@@ -108,7 +108,7 @@ def test_the_engine_keeps_to_seed_stop_token_and_length(shown: None) -> None:
 
 
 def test_the_credit_is_the_sign_and_0_in_a_constant_group(shown: None) -> None:
-    kind = find(Algorithm, "learner.algorithms", "sign")
+    kind = find(Algorithm, "learner.algorithms", "my_algorithms:Sign")
     advantage = kind(kind.Config()).advantage(
         torch.tensor([0.0, 0.0, 9.0, 5.0, 5.0], dtype=torch.float64), torch.tensor([0, 0, 0, 1, 1])
     )
@@ -116,7 +116,7 @@ def test_the_credit_is_the_sign_and_0_in_a_constant_group(shown: None) -> None:
     assert advantage.tolist() == [-1.0, -1.0, 1.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("path", ["sign", "reinforce", "learner.algorithms.reinforce:Reinforce"])
+@pytest.mark.parametrize("path", ["my_algorithms:Sign", "reinforce"])
 def test_a_learner_learns_by_the_algorithm(shown: None, path: str) -> None:
     kind = find(Algorithm, "learner.algorithms", path)
     lm = tiny_llama()
@@ -150,7 +150,7 @@ def test_a_run_is_made_of_them(shown: None, tmp_path: Path) -> None:
     data: {name: addition, largest: 9, num_held_out: 4}
     rollout: {num_actors: 1, groups_per_update: 2, num_samples: 2, sampling: {max_new_tokens: 4}}
     reward: {components: [{name: shouting}, {name: "my_rewards:mentions", word: please}]}
-    algorithm: {name: sign}
+    algorithm: {name: "my_algorithms:Sign"}
     learner: {num_threads: 1}
     evaluation: {num_prompts: 2}
     metrics: {tensorboard: false, prometheus_port: null}
