@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -41,8 +42,8 @@ class ValueHead(Head):
         trunk: Literal["shared", "separate"] = "shared"
         """"shared" reads the policy's hidden states and sends gradients into them; "separate" is a whole
         second model that starts as a copy of the policy: steadier, at twice the cost."""
-        hidden_size: int = 0
-        """Width of a hidden layer; 0 makes the head linear."""
+        hidden_size: int = Field(256, ge=0)
+        """Width of a hidden layer; 0 makes the head linear, which is slower to see anything."""
 
     def __init__(self, config: Config, lm: PreTrainedModel) -> None:
         super().__init__(deepcopy(lm.base_model) if config.trunk == "separate" else None)

@@ -39,7 +39,7 @@ def lay_out(batch: Batch, share_prompts: bool) -> Layout:
     if not share_prompts:
         return plain(batch)
     parts = bundles(batch, range(batch.num_rows), MAX_SHARED_TOKENS)
-    width = max(bundle_tokens(batch, part) for part in parts)
+    width = max(bundle_sizes(batch, parts))
     if len(parts) * width > (1.0 - _MIN_SAVING) * batch.token_ids.numel():
         return plain(batch)
     return shared(batch, parts, width)
@@ -113,11 +113,10 @@ def bundles(batch: Batch, rows: Sequence[int], max_tokens: int) -> list[list[int
     return parts
 
 
-def bundle_tokens(batch: Batch, rows: Sequence[int]) -> int:
-    """Tokens of a bundle: its prompt once, and all its completions."""
-    index = torch.tensor(rows, device=batch.lengths.device)
-    prompt = int(prompt_lengths(batch)[rows[0]])
-    return int(batch.lengths[index].sum()) - prompt * (len(rows) - 1)
+def bundle_sizes(batch: Batch, parts: Sequence[Sequence[int]]) -> list[int]:
+    """Tokens of each bundle: its prompt once, and all its completions."""
+    lengths, prompts = batch.lengths.tolist(), prompt_lengths(batch).tolist()
+    return [sum(lengths[row] - prompts[row] for row in part) + prompts[part[0]] for part in parts]
 
 
 def _places(batch: Batch, parts: Sequence[Sequence[int]], width: int) -> Tensor:

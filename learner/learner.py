@@ -6,13 +6,12 @@ It knows neither actors nor files: it offers weights and its state, and somebody
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from antiphon.errors import UserError
@@ -24,13 +23,11 @@ from learner.batch import Batch
 from learner.micro_batches import MicroBatch, plan
 from learner.mismatch import check_mismatch
 from learner.model import PolicyModel
-from learner.objective import objective
 from learner.optimizer import Optimizer, OptimizerConfig, Step
+from learner.passes import Precision, accumulate, observe
 from learner.tensors import copy_into, tensors_of
 from rollout.types import Group, Sampling
-
-if TYPE_CHECKING:
-    from rollout.weights import Weights
+from rollout.weights import Weights, pack
 
 
 class LearnerConfig(Settings):
@@ -46,7 +43,7 @@ class LearnerConfig(Settings):
     share_prompts: bool = True
     """Compute a prompt once for all its completions, where the model's attention allows it."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    autocast: Literal["none", "bfloat16"] = "none"
+    autocast: Precision = "none"
     """Precision of the matrix products; weights and optimizer stay in fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_threads: int | None = Field(None, ge=1)
@@ -111,12 +108,14 @@ class Learner:
         Raises:
             MismatchError: before any weight has changed.
         """
+        # An update that was refused may have left gradients behind.
+        self.model.zero_grad()
         batch = Batch.from_groups(groups).to(self.model.lm.device)
         steps = self._plan(batch)
         batch = self.algorithm.prepare(self._observe(batch, steps))
-        tally, reports = metrics.Tally(), []
+        tally, reports, precision = metrics.Tally(), [], self._config.autocast
         for micro_batches in steps:
-            logprob = self._accumulate(batch, micro_batches, tally)
+            logprob = accumulate(self.model, self.algorithm, batch, micro_batches, precision, tally)
             if "logprob_prox" not in batch:
                 batch = batch.with_(logprob_prox=logprob)
                 check_mismatch(batch, self.version, self._config.max_mismatch)
@@ -125,10 +124,8 @@ class Learner:
         self.version += 1
         return result
 
-    def weights(self, version: int) -> "Weights":
+    def weights(self, version: int) -> Weights:
         """The language model, without heads, packed for the actors as policy version `version`."""
-        from rollout.weights import pack
-
         return pack(version, self.model.lm)
 
     def state_dict(self) -> dict[str, Any]:
@@ -177,44 +174,17 @@ class Learner:
         With one step, the log-probs of that step are the proximal ones, and no pass is spent on them. The
         parts are those of the first epoch: the same numbers, bit for bit, as the first step will see.
         """
-        parts = [rows for micro_batches in steps[: self._config.num_minibatches] for rows in micro_batches]
+        first_epoch = steps[: len(steps) // self._config.num_epochs]
+        parts = [rows for micro_batches in first_epoch for rows in micro_batches]
         if len(steps) > 1 or self.algorithm.needs_values or self.algorithm.needs_proximal:
-            streams = self._streams(self.model, batch, parts)
+            streams = observe(self.model, batch, parts, self._config.autocast)
             streams["logprob_prox"] = streams.pop("logprob")
             batch = batch.with_(**streams)
             check_mismatch(batch, self.version, self._config.max_mismatch)
         if self.reference is not None:
-            logprob_ref = self._streams(self.reference, batch, parts)["logprob"]
+            logprob_ref = observe(self.reference, batch, parts, self._config.autocast)["logprob"]
             batch = batch.with_(logprob_ref=logprob_ref)
         return batch
-
-    @torch.no_grad()
-    def _streams(self, model: PolicyModel, batch: Batch, parts: Sequence[MicroBatch]) -> dict[str, Tensor]:
-        """All outputs of the model but the entropy, for the whole batch."""
-        streams: dict[str, Tensor] = {}
-        for rows in parts:
-            with self._autocast():
-                outputs = model(batch.select(rows))
-            for name in outputs.keys() - {"entropy"}:
-                _put(streams, name, batch, rows, outputs[name])
-        return streams
-
-    def _accumulate(self, batch: Batch, micro_batches: Sequence[MicroBatch], tally: metrics.Tally) -> Tensor:
-        """The gradient of one step, summed over its parts; returns the log-probs that it saw. [B, T]"""
-        counts = self.algorithm.counts(batch.select([row for rows in micro_batches for row in rows]))
-        seen: dict[str, Tensor] = {}
-        for rows in micro_batches:
-            micro = batch.select(rows)
-            with self._autocast():
-                outputs = self.model(micro)
-            _put(seen, "logprob", batch, rows, outputs["logprob"].detach())
-            if "logprob_prox" not in micro:
-                micro = micro.with_(logprob_prox=outputs["logprob"].detach())
-            terms = self.algorithm.loss(outputs, micro)
-            objective(terms, counts).backward()
-            tally.add(terms, counts)
-        tally.end_step()
-        return seen["logprob"]
 
     def _report(self, batch: Batch, tally: metrics.Tally, reports: Sequence[Step]) -> dict[str, float]:
         taken = [r for r in reports if not r.is_skipped]
@@ -225,17 +195,13 @@ class Learner:
             **metrics.of_scores(batch),
             **metrics.of_lag(batch, self.version),
             **metrics.of_mismatch(batch),
+            **metrics.of_advantages(batch),
             "grad_norm": sum(r.grad_norm for r in taken) / max(len(taken), 1),
             "lr": reports[-1].lr,
             "num_steps": float(len(taken)),
             "num_skipped": float(self.num_skipped),
             "num_action_tokens": float(batch.action_mask.sum()),
         }
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self._config.autocast == "none":
-            return nullcontext()
-        return torch.autocast(self.model.lm.device.type, torch.bfloat16)
 
 
 def check_sampling(sampling: Sampling) -> None:
@@ -272,14 +238,3 @@ def _frozen(lm: PreTrainedModel, sampling: Sampling, config: LearnerConfig) -> P
     """A copy of the model as it is now, without gradients."""
     copy = PolicyModel(deepcopy(lm), temperature=sampling.temperature, share_prompts=config.share_prompts)
     return copy.requires_grad_(False)
-
-
-def _put(streams: dict[str, Tensor], name: str, batch: Batch, rows: MicroBatch, part: Tensor) -> None:
-    """Write the part of a stream about these rows to its place in the whole stream."""
-    shape = batch.token_ids.shape if part.dim() == 2 else batch.lengths.shape
-    whole = streams.setdefault(name, part.new_zeros(shape))
-    index = torch.tensor(rows, device=part.device)
-    if part.dim() == 2:
-        whole[index, : part.shape[1]] = part
-    else:
-        whole[index] = part

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from learner.algorithms.base import Term
@@ -76,14 +75,8 @@ def of_mismatch(batch: Batch) -> dict[str, float]:
 
 
 def of_advantages(batch: Batch) -> dict[str, float]:
-    """Size of the advantages over action tokens."""
-    advantage = batch["advantage"][batch.loss_mask]
-    if len(advantage) == 0:
+    """Size of the advantages that are learned from, if the algorithm has any."""
+    if "advantage" not in batch or not bool(batch.loss_mask.any()):
         return {}
+    advantage = batch["advantage"][batch.loss_mask]
     return {"advantage/mean": float(advantage.mean()), "advantage/max": float(advantage.abs().max())}
-
-
-def largest_ratio(logprob: Tensor, batch: Batch) -> float:
-    """The ratio of the last step that lies furthest from 1, on either side."""
-    delta = log_ratio(logprob, batch["logprob_prox"])[batch.action_mask].abs()
-    return float(torch.exp(delta.max()))

@@ -6,7 +6,7 @@ import torch
 
 from antiphon.seeds import derive
 from learner.batch import Batch
-from learner.layout import MAX_SHARED_TOKENS, bundle_tokens, bundles
+from learner.layout import MAX_SHARED_TOKENS, bundle_sizes, bundles
 
 MicroBatch = list[int]
 """Row numbers."""
@@ -38,7 +38,7 @@ def micro_batches(
     """
     limit = min(max_tokens, MAX_SHARED_TOKENS)
     units = bundles(batch, rows, limit) if share_prompts else [[row] for row in rows]
-    sized = sorted((bundle_tokens(batch, unit), number) for number, unit in enumerate(units))
+    sized = sorted(zip(bundle_sizes(batch, units), range(len(units)), strict=True))
     parts: list[MicroBatch] = []
     num_units = 0
     for size, number in sized:

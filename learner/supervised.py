@@ -57,7 +57,7 @@ def supervise(
     """
     if not pairs or not all(prompt and target for prompt, target in pairs):
         raise ValueError("supervised learning needs pairs of a prompt and a target, none of them empty")
-    model = PolicyModel(lm)
+    model = PolicyModel(lm, share_prompts=False)
     optimizer = Optimizer(_optimizer_config(config), lm.named_parameters(), num_updates=config.num_steps)
     metrics = {"loss/supervised": float("nan"), "num_steps": 0.0}
     for step, chosen in enumerate(_draws(len(pairs), config, seed)):

@@ -115,13 +115,15 @@ class PolicyGradient(Algorithm):
             cap = self.config.correction_cap
             loss_t = loss_t * correction_weight(batch["logprob_prox"], batch.logprob_behaviour, cap)
         mask = batch.loss_mask
+        moved = ratio.detach()
         terms = {
             "loss/policy": self._aggregate(loss_t, mask),
             "policy/entropy": Term(
                 masked_sum(outputs["entropy"], mask), "tokens", weight=-self.config.entropy_coef
             ),
             "policy/clip_fraction": Term(is_clipped.logical_and(mask).sum(), "tokens", weight=0.0),
-            "policy/ratio": Term(masked_sum(ratio.detach(), mask), "tokens", weight=0.0),
+            "policy/ratio": Term(masked_sum(moved, mask), "tokens", weight=0.0),
+            "policy/approx_kl": Term(masked_sum(moved - 1.0 - moved.log(), mask), "tokens", weight=0.0),
         }
         if self.config.kl.in_loss:
             kl_t = kl.penalty(outputs["logprob"], batch["logprob_ref"], self.config.kl.estimator)

@@ -92,10 +92,14 @@ def test_a_sampler_with_other_logprobs_stops_the_run_before_a_weight_has_changed
     with pytest.raises(MismatchError, match=r"0\.1000 nats"):
         learner.update(scored_by(learner, groups, shift=0.1))
     assert _equal(before, tensors_of(learner.model))
-    metrics = learner.update(scored_by(learner, groups, shift=0.01))
+    good = scored_by(learner, groups, shift=0.01)
+    metrics = learner.update(good)
     assert metrics["mismatch/mean"] == pytest.approx(0.01, abs=1e-5)
     assert metrics["mismatch/outside_share"] == 0.0
     assert metrics["ess"] == pytest.approx(1.0)
+    fresh = build(num_epochs=num_epochs)
+    fresh.update(good)
+    assert _equal(tensors_of(fresh.model), tensors_of(learner.model))
 
 
 def test_with_lag_logprobs_may_differ_and_the_lag_is_reported() -> None:

@@ -68,7 +68,7 @@ def test_values_speak_of_the_state_before_the_token() -> None:
     """With V(s) = the logit of token 0 after the current one: value[t] reads token t − 1, final the last."""
     logits = torch.arange(9.0).reshape(3, 3)
     lm = table_lm(logits)
-    head = ValueHead(ValueHead.Config(), lm)
+    head = ValueHead(ValueHead.Config(hidden_size=0), lm)
     with torch.no_grad():
         head.last.weight[0, 0] = 1.0
     batch = Batch.from_groups([group(0, [trajectory([2], [1, 0])], [0.0])])
