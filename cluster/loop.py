@@ -25,6 +25,7 @@ from learner.process import UpdateReport
 from learner.state import load_state, save_state
 from rollout.prompts import PromptStream
 from rollout.reports import GroupSummary, TaskReport
+from rollout.types import Task
 
 STATE_NAME = "driver"
 
@@ -64,6 +65,7 @@ class Loop:
         self._learner = learner
         self._evaluator = make_evaluator(task_ids)
         self._evaluation: dict[int, TaskReport | None] = {}
+        self._to_evaluate: list[Task] = []
         self._stop = stop
         self._hooks = hooks
         self._watchdog = Watchdog(stall_deadline_s)
@@ -127,11 +129,11 @@ class Loop:
         """The held-out metric at the current version."""
         tasks = self._evaluator.make_tasks(self.version)
         self._evaluation = dict.fromkeys(task.id for task in tasks)
-        waiting = list(reversed(tasks))
+        self._to_evaluate = list(reversed(tasks))
         with self.journal.phase("eval"):
             while None in self._evaluation.values():
-                while waiting and self._rollouts.num_free > 0:
-                    self._rollouts.submit(waiting.pop())
+                while self._to_evaluate and self._rollouts.num_free > 0:
+                    self._rollouts.submit(self._to_evaluate.pop())
                 self._stop.check()
                 self.pump()
         measurement = self._evaluator.measure([r for r in self._evaluation.values() if r is not None])
@@ -189,6 +191,7 @@ class Loop:
     def _reissue(self, lost: Lost) -> None:
         self._hooks.on_event("task_lost", task=lost.task.id, reason=lost.reason)
         if lost.task.id in self._evaluation:
-            self._rollouts.submit(lost.task)
+            # Not given out here: while the actor is replaced, there may be nobody who is free.
+            self._to_evaluate.append(lost.task)
         else:
             self.dispatcher.reissue(lost)

@@ -7,7 +7,7 @@ from cluster.dispatch import DispatchRule
 from cluster.evaluation import EvaluationConfig, Evaluator
 from cluster.journal import Journal
 from cluster.loop import Hooks, Loop
-from cluster.ports import StalledError
+from cluster.ports import Lost, StalledError
 from cluster.stop import Interrupted, StopRequest
 from rollout.prompts import PromptStream
 from tests.fakes import SAMPLING, FakeLearner, FakeRollouts, make_prompts, silent
@@ -168,6 +168,34 @@ def test_an_evaluation_measures_every_held_out_prompt_once_and_trains_on_none():
 def test_an_evaluation_survives_the_death_of_its_actor():
     tape = []
     rollouts = FakeRollouts(tape)
+    rollouts.lose_next = 1
+    loop = make_loop(tape, rollouts=rollouts)
+    loop.show(0)
+    assert loop.measure().n == 6
+
+
+def test_an_evaluation_waits_for_the_replacement_of_the_only_actor():
+    class Replacing(FakeRollouts):
+        """Nobody is free for three looks after a loss."""
+
+        num_looks = 3
+
+        @property
+        def num_free(self):
+            return super().num_free if self.num_looks in (0, 3) else 0
+
+        def submit(self, task):
+            assert self.num_free > 0, "work was given out while nobody was free"
+            super().submit(task)
+
+        def collect(self):
+            arrived = super().collect()
+            if self.num_looks < 3 or any(isinstance(a, Lost) for a in arrived):
+                self.num_looks = max(0, self.num_looks - 1)
+            return arrived
+
+    tape = []
+    rollouts = Replacing(tape)
     rollouts.lose_next = 1
     loop = make_loop(tape, rollouts=rollouts)
     loop.show(0)
