@@ -13,9 +13,9 @@ from cluster.run_dir import RunDir, write_atomically
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """The earliest error of a chain: what an error was raised from, or while handling."""
+    """The earliest error of a chain: what an error was raised from, while handling, or in another process."""
     seen = {id(error)}
-    while (earlier := error.__cause__ or error.__context__) is not None and id(earlier) not in seen:
+    while (earlier := _earlier(error)) is not None and id(earlier) not in seen:
         seen.add(id(earlier))
         error = earlier
     return error
@@ -39,6 +39,11 @@ def write_postmortem(run_dir: RunDir, error: BaseException, version: int) -> Non
         "last_events": _tail(run_dir),
     }
     write_atomically(run_dir.postmortem, json.dumps(record, indent=2) + "\n")
+
+
+def _earlier(error: BaseException) -> BaseException | None:
+    # An error of a Ray actor carries what was raised there as its attribute `cause`.
+    return error.__cause__ or error.__context__ or getattr(error, "cause", None)
 
 
 def _tail(run_dir: RunDir, num_lines: int = 20) -> list[Any]:

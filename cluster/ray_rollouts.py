@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.rllib.utils.actor_manager import CallResult, FaultTolerantActorManager
 
 from cluster.ports import Delivery, Lost, Published, StalledError
@@ -156,9 +156,12 @@ class RayRollouts:
             self._members[result.actor_id].confirmed_version = published.version
 
     def _handle_failure(self, result: CallResult) -> None:
-        """A dead actor is replaced; an error of the code inside it is the run's own and travels on."""
+        """A dead actor is replaced; an error of the code inside it is the run's own and travels on.
+
+        What Ray itself raised inside the actor, such as weights that did not arrive, counts as its death.
+        """
         error = result.get()
-        if not isinstance(error, RayError):
+        if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
             raise error
         self._replace(result.actor_id, f"{type(error).__name__}: {error}".splitlines()[0])
 

@@ -65,6 +65,12 @@ def test_the_first_cause_is_the_earliest_error_of_the_chain():
     assert str(first_cause(raised.value)) == "the disk is full"
 
 
+def test_the_first_cause_may_have_been_raised_in_another_process():
+    arrived = RuntimeError("ray::RolloutActor.run() ...")
+    arrived.cause = ZeroDivisionError("a bug in the actor")
+    assert str(first_cause(arrived)) == "a bug in the actor"
+
+
 def test_a_circle_of_errors_has_an_end():
     one, other = ValueError("one"), ValueError("other")
     one.__cause__, other.__cause__ = other, one
