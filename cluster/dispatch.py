@@ -15,6 +15,8 @@ from rollout.reports import Dropped, GroupSummary, parse_summary
 from rollout.types import Sampling, Task
 
 Key = tuple[int, int]
+MAX_CONSTANT_SHARE = 20
+"""Batches' worth of constant groups that may be dropped for one update before the run gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class Dispatcher:
         self._task_ids = task_ids
         self._positions: dict[Key, int] = {}
         self._acks: deque[tuple[Pending[None], frozenset[Key]]] = deque()
+        self._num_constant = 0
+        """Dropped since the last update."""
         self._recent: deque[Dropped | None] = deque(maxlen=max(8, rule.groups_per_update))
 
     @property
@@ -100,6 +104,7 @@ class Dispatcher:
             keys = frozenset(kept)
             self._acks.append((self._learner.accept(delivery, keys), keys))
         self._watch_failures(report.dropped, len(report.groups))
+        self._watch_constant(len(constant))
         return dropped
 
     def reissue(self, lost: Lost) -> None:
@@ -112,6 +117,7 @@ class Dispatcher:
         for key in stale:
             self.ledger.drop(self._positions.pop(key), "stale")
             del self.summaries[key]
+        self._num_constant = 0
         used = [self.summaries.pop(key) for key in trained]
         for summary in used:
             self.ledger.train(self._positions.pop(summary.key))
@@ -174,4 +180,15 @@ class Dispatcher:
                 f"{len(failures)} of the last {len(self._recent)} groups could not be scored; "
                 f"the newest: {failures[-1].reason}: {failures[-1].message}",
                 remedy="mend the reward component, or raise rollout.max_failed_share",
+            )
+
+    def _watch_constant(self, num_dropped: int) -> None:
+        """Stop the run when hardly any group has two different rewards: it would sample for ever."""
+        self._num_constant += num_dropped
+        if self._num_constant > MAX_CONSTANT_SHARE * self.rule.groups_per_update:
+            raise UserError(
+                f"{self._num_constant} groups with equal rewards were dropped for one update: there is nothing "
+                "to compare",
+                remedy="use easier prompts, more samples per prompt or a finer reward, or set "
+                "rollout.is_dropping_constant false",
             )

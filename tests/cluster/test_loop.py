@@ -105,6 +105,14 @@ def test_constant_groups_are_dropped_and_replaced_when_asked():
     assert loop.journal.num_prompts == 8
 
 
+def test_the_run_stops_when_dropping_constant_groups_leaves_nothing_to_learn_from():
+    tape = []
+    rollouts = FakeRollouts(tape, play=lambda task, turn: (0.0, 0.0))
+    loop = make_loop(tape, rollouts=rollouts, is_dropping_constant=True)
+    with pytest.raises(UserError, match="equal rewards"):
+        run(loop)
+
+
 def test_groups_that_are_too_old_at_the_update_are_replaced_before_it():
     tape = []
     learner = FakeLearner(tape, 4)
