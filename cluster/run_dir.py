@@ -55,6 +55,11 @@ class RunDir:
     def postmortem(self) -> Path:
         return self.path / "postmortem.json"
 
+    @property
+    def is_in_copy(self) -> bool:
+        """Whether it lies in the copy of a working directory that Ray made for a job, and may delete."""
+        return "working_dir_files" in self.path.resolve().parts
+
     def create(self, recipe: Mapping[str, Any]) -> None:
         """Make the folder with the resolved recipe in it.
 

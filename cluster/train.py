@@ -204,6 +204,11 @@ def start_run(plan: Plan, run_dir: RunDir, progress: Progress) -> Outcome:
             f"{run_dir.path} already holds a run",
             remedy=f"`antiphon resume {run_dir.path}` goes on with it; another --run-dir starts a new one",
         )
+    if run_dir.is_in_copy:
+        progress.say(
+            f"note: {run_dir.path.resolve()} is in Ray's copy of the working directory, which Ray may delete "
+            "when the job is over; --run-dir keeps the run elsewhere"
+        )
     return Attempt(plan, run_dir, progress).run(Attempt.begin)
 
 
