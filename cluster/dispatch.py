@@ -187,8 +187,8 @@ class Dispatcher:
         self._num_constant += num_dropped
         if self._num_constant > MAX_CONSTANT_SHARE * self.rule.groups_per_update:
             raise UserError(
-                f"{self._num_constant} groups with equal rewards were dropped for one update: nothing is left "
-                "to compare",
+                f"{self._num_constant} groups with equal rewards were dropped for one update: "
+                "nothing is left to compare",
                 remedy="use easier prompts, more samples per prompt or a finer reward, or set "
                 "rollout.is_dropping_constant false",
             )

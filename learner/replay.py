@@ -1,13 +1,10 @@
-"""Where groups wait for the learner. Bounds how many and how old, and says what it drops and why."""
+"""Where groups wait for the learner. Bounds how old they may be, and says which it drops for it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
-from pydantic import Field
-
-from antiphon.settings import Settings
 from reward_service.types import Score, Status
 from rollout.types import Group, Prompt, Trajectory
 
@@ -18,8 +15,12 @@ class Replay(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def add(self, group: Group) -> str | None:
-        """Keep the group, or say in a word why not."""
+    def add(self, group: Group) -> None:
+        """Keep the group. How many there may be is decided at dispatch (cluster/admission.py).
+
+        Raises:
+            ValueError: it is already here.
+        """
 
     @abstractmethod
     def ready(self, num_groups: int) -> bool:
@@ -47,30 +48,16 @@ class FreshQueue(Replay):
 
     name = "queue"
 
-    class Config(Settings):
-        capacity: int | None = Field(None, ge=1)
-        """Groups it holds; a full queue refuses, which is the back-pressure. None: no bound of its own."""
-        drop_constant: bool = False
-        """Refuse groups whose raw scores are all equal: they teach a group-relative algorithm nothing (DAPO's
-        dynamic sampling). Shaped scores play no part, or length would decide what is learned."""
-
-    def __init__(self, config: Config | None = None) -> None:
-        self._config = config or self.Config()
+    def __init__(self) -> None:
         self._groups: dict[tuple[int, int], Group] = {}
 
     def __len__(self) -> int:
         return len(self._groups)
 
-    def add(self, group: Group) -> str | None:
-        """Keeps the group, or returns "full", "duplicate" or "constant"."""
+    def add(self, group: Group) -> None:
         if group.key in self._groups:
-            return "duplicate"
-        if self._config.drop_constant and is_constant(group):
-            return "constant"
-        if self._config.capacity is not None and len(self) >= self._config.capacity:
-            return "full"
+            raise ValueError(f"the replay already holds group {group.key}")
         self._groups[group.key] = group
-        return None
 
     def ready(self, num_groups: int) -> bool:
         return len(self) >= num_groups
@@ -95,11 +82,6 @@ class FreshQueue(Replay):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         groups = [group_from_json(g) for g in state["groups"]]
         self._groups = {group.key: group for group in groups}
-
-
-def is_constant(group: Group) -> bool:
-    """Whether all raw scores of the group are equal."""
-    return len({score.value for score in group.scores}) <= 1
 
 
 def group_to_json(group: Group) -> dict[str, Any]:
