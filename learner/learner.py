@@ -85,8 +85,12 @@ class Learner:
         nn.Module.to(lm, _device(config.device))
         self._config, self._seed, self.algorithm = config, seed, algorithm
         self.reference = _frozen(lm, sampling, config) if algorithm.needs_reference else None
+        with torch.random.fork_rng(devices=[]):
+            # What else was drawn in this process must not change the run.
+            torch.manual_seed(derive(seed, "heads"))
+            heads = algorithm.heads(lm)
         self.model = PolicyModel(
-            lm, algorithm.heads(lm), temperature=sampling.temperature, share_prompts=config.share_prompts
+            lm, heads, temperature=sampling.temperature, share_prompts=config.share_prompts
         )
         self.optimizer = Optimizer(
             config.optimizer,

@@ -246,6 +246,12 @@ def test_weights_are_those_of_the_language_model_alone() -> None:
     assert learner.weights(version=2).digest != weights.digest
 
 
+def test_new_heads_depend_on_the_seed_of_the_run_and_on_nothing_that_was_drawn_before() -> None:
+    first = _copied(build(ppo()).model)
+    torch.rand(7)
+    assert _equal(first, _copied(build(ppo()).model))
+
+
 def _copied(model: PolicyModel) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors_of(model).items()}
 
