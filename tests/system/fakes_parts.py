@@ -1,6 +1,8 @@
 """Rewards and engines that recipes of these tests name by import path."""
 
 import os
+import signal
+from pathlib import Path
 from typing import ClassVar
 
 from rollout.engines.torch_engine import TorchEngine
@@ -32,10 +34,25 @@ class DyingEngine(TorchEngine):
         os._exit(3)
 
 
-class WrongEngine(TorchEngine):
-    """An engine with a bug in its code."""
+class OnceKilledEngine(TorchEngine):
+    """An engine whose process is killed in the middle of a generation with version 1, once in a run."""
 
-    name: ClassVar[str] = "wrong"
+    name: ClassVar[str] = "once_killed"
+
+    class Config(TorchEngine.Config):
+        marker: Path
+        """Made just before the kill; while it exists nobody is killed."""
 
     def step(self):
-        raise ZeroDivisionError("a bug in the engine")
+        marker = self.config.marker
+        if self.policy_version == 1 and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step()
+
+
+def raises_on_training(id: str) -> float:
+    """Scores the trial and the evaluation (epoch -1), and nothing else."""
+    if id == "trial" or id.startswith("-1/"):
+        return 0.0
+    raise RuntimeError("only samples of the training fail")

@@ -58,7 +58,7 @@ def small_recipe(model: Path) -> dict[str, Any]:
             "groups_per_task": 2,
             "sampling": {"max_new_tokens": 4},
         },
-        "reward": {"components": [{"name": f"{HERE}:by_text"}]},
+        "reward": {"components": [{"name": f"{HERE}:by_text"}, {"name": f"{HERE}:by_id", "weight": 0.0}]},
         "algorithm": {"name": "ppo"},
         "learner": {"num_threads": 1, "num_minibatches": 2, "optimizer": {"lr": 1e-3}},
         "evaluation": {"num_prompts": 4, "prompts_per_task": 2},
