@@ -91,6 +91,7 @@ def test_a_version_is_current_only_after_the_slowest_actor_confirmed_it(open_poo
     rollouts, events = open_pool({"load": "nap"}, {})
     for version in (0, 1):
         rollouts.load(published(version))
+        assert rollouts.num_free == 2 * pool.NUM_QUEUED, "somebody has not confirmed yet"
         assert held_versions(rollouts) == [version, version]
     assert events == []
 

@@ -1,12 +1,14 @@
-"""Whole runs on real Ray, in one cluster of this process: equal to one process, and through the death of actors."""
+"""Whole runs in one Ray cluster: equal to the run in one process, and through the death of actors."""
 
 import json
 import shutil
+import signal
 from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.recipe import load_recipe
 from rollout.trajectories import from_table, read_parquet
 from tests.system.fakes_parts import by_id
 from tests.system.fakes_runs import (
@@ -20,22 +22,29 @@ from tests.system.fakes_runs import (
     updates,
 )
 
-ray = pytest.importorskip("ray")
+ray_session = pytest.importorskip("cluster.ray_session")
 
 pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster(tmp_path_factory):
+def cluster(recipe, tmp_path_factory):
+    """A cluster that is started as a run starts its own; gives the handler of SIGTERM from before."""
+    handler = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         environment.setenv("RAY_AUTH_MODE", "disabled")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-        yield
-        ray.shutdown()
+        environment.delenv("RAY_ADDRESS", raising=False)
+        with ray_session.session(load_recipe(recipe)):
+            yield handler
 
 
 ON_RAY = {"cluster__mode": "ray", "cluster__cpus_per_actor": 0.25}
+
+
+def test_sigterm_is_left_to_the_run_that_saves_before_it_ends(cluster):
+    """ray.init takes the signal for itself. Mutation: leave it Ray's handler."""
+    assert signal.getsignal(signal.SIGTERM) == cluster
 
 
 def test_a_run_on_ray_with_one_actor_equals_the_run_in_one_process(recipe, whole, tmp_path):
@@ -109,11 +118,12 @@ def test_more_actors_than_the_cluster_has_cpus_are_refused_before_anything_is_wr
     recipe, tmp_path, capsys
 ):
     run_dir = tmp_path / "run"
-    changes = settings(cluster__mode="ray", rollout__num_actors=9)
+    changes = settings(cluster__mode="ray", rollout__num_actors=9, cluster__cpus_per_actor=1000.0)
     assert run_cli("train", recipe, "--run-dir", run_dir, *changes) == 2
     said = capsys.readouterr().err
-    # 9 actors x 0.5 + 0.5 of the learner + 0.1 of the reward replica
-    assert "need 5.1 CPUs, the cluster has 2" in said
+    # 9 actors x 1000 + 0.5 of the learner + 0.1 of the reward replica
+    assert "rollout.num_actors 9" in said
+    assert "need 9000.6 CPUs" in said
     assert "remedy: set rollout.num_actors" in said
     assert not run_dir.exists()
 
@@ -122,9 +132,9 @@ def test_a_resume_on_a_cluster_that_is_too_small_changes_no_file(whole, tmp_path
     run_dir = shutil.copytree(whole, tmp_path / "run")
     text = (run_dir / "recipe.yaml").read_text()
     (run_dir / "recipe.yaml").write_text(
-        text.replace("mode: inline", "mode: ray").replace("num_actors: 1", "num_actors: 9")
+        text.replace("mode: inline", "mode: ray").replace("cpus_per_actor: 0.5", "cpus_per_actor: 1000.0")
     )
     before = tree(run_dir)
     assert run_cli("resume", run_dir) == 2
-    assert "need 5.1 CPUs" in capsys.readouterr().err
+    assert "need 1000.6 CPUs" in capsys.readouterr().err
     assert tree(run_dir) == before
