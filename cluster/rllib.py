@@ -209,6 +209,9 @@ class Antiphon(Algorithm):
         """What RLlib counts; the run's own state is in our checkpoint."""
         return {COMPONENT_METRICS_LOGGER: self.metrics.get_state(), TRAINING_ITERATION: self.iteration}
 
+    def __repr__(self) -> str:
+        return f"Antiphon({self._recipe.run.name})"
+
     def cleanup(self) -> None:
         """Ends the actors and the reward service, and writes the run's summary."""
         is_done = self._loop.version >= self._recipe.run.num_updates
@@ -218,7 +221,7 @@ class Antiphon(Algorithm):
     def _open(self) -> None:
         self._recipe = _as_trial(self.config.to_recipe())
         self._results = Results()
-        self._run_id = f"{self.trial_id}-{uuid.uuid4().hex[:8]}"
+        self._run_id = uuid.uuid4().hex[:8]
         run_dir = new_run_dir(RUN, Path(self.logdir).absolute())
         # Tune moves a trial into its own folder; paths in a recipe start where the person stood.
         with ExitStack() as stack, chdir(os.environ.get("TUNE_ORIG_WORKING_DIR", ".")):

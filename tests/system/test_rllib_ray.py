@@ -77,6 +77,7 @@ def test_tune_runs_a_search_over_a_setting_of_the_recipe(cluster, config, tmp_pa
             storage_path=str(tmp_path),
             stop={"training_iteration": 2},
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+            sync_config=tune.SyncConfig(sync_artifacts=True),
             verbose=0,
         ),
     ).fit()
@@ -88,6 +89,8 @@ def test_tune_runs_a_search_over_a_setting_of_the_recipe(cluster, config, tmp_pa
     assert [n["eval"]["version"] for n in numbers] == [2, 2]
     assert len({n["weights_digest"] for n in numbers}) == 2, "the learning rate made no difference"
     assert all(n["num_env_steps_sampled_lifetime"] > 0 for n in numbers)
+    summaries = [read_json(path) for path in tmp_path.rglob("run/summary.json")]
+    assert sorted(s["weights_digest"] for s in summaries) == sorted(n["weights_digest"] for n in numbers)
     best = results.get_best_result()
     assert best.metrics["eval"]["reward"] == max(n["eval"]["reward"] for n in numbers)
 
