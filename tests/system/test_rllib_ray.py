@@ -89,8 +89,7 @@ def test_tune_runs_a_search_over_a_setting_of_the_recipe(cluster, config, tmp_pa
     assert [n["eval"]["version"] for n in numbers] == [2, 2]
     assert len({n["weights_digest"] for n in numbers}) == 2, "the learning rate made no difference"
     assert all(n["num_env_steps_sampled_lifetime"] > 0 for n in numbers)
-    summaries = [read_json(path) for path in tmp_path.rglob("run/summary.json")]
-    assert sorted(s["weights_digest"] for s in summaries) == sorted(n["weights_digest"] for n in numbers)
+    assert len(list(tmp_path.rglob("run/metrics.jsonl"))) == 2, "the run directories did not travel"
     best = results.get_best_result()
     assert best.metrics["eval"]["reward"] == max(n["eval"]["reward"] for n in numbers)
 
