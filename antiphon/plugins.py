@@ -34,6 +34,8 @@ def by_import_path(path: str) -> Any:
         UserError: the module cannot be imported, or has no such attribute.
     """
     module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise UserError(f"{path!r} is no import path", remedy="write package.module:attribute")
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
@@ -79,5 +81,8 @@ def configure(base: type, folder: str, section: Mapping[str, Any], where: str) -
             f"{where} has no name",
             remedy=f"set {where}.name to one of {', '.join(sorted(built_in(base, folder)))}",
         )
-    plugin = find(base, folder, name)
+    plugin: Any = find(base, folder, name)
+    is_fitting = inspect.isclass(plugin) and issubclass(plugin, base)
+    if not is_fitting:
+        raise UserError(f"{where}.name {name!r} is no {base.__name__}", remedy="name a class derived from it")
     return plugin, parse(plugin.Config, options, where)

@@ -13,12 +13,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cluster.checkpoints import Checkpoints
 from cluster.plan import Plan, describe, prepare
 from cluster.progress import Progress
 from cluster.recipe import Recipe, parse_recipe
 from cluster.run_dir import RunDir
-from cluster.train import resume_run, start_run
+from cluster.stop import Interrupted
+from cluster.train import DONE, resume_run, start_run
 
 SMALL = (
     "run.num_updates=1",
@@ -38,7 +38,7 @@ NUM_TOKENS = 8
 
 
 def print_report(plan: Plan, console: Console) -> None:
-    """Every setting that is not the default, and every number that is derived from them."""
+    """Every number that follows from the recipe, and what it reserves."""
     for title, rows in {**describe(plan), "this machine": _resources(plan.recipe)}.items():
         table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
         for name, value in rows.items():
@@ -50,6 +50,7 @@ def take_small_step(recipe: Recipe) -> str:
     """One small update of the recipe, saved and loaded again; says how long it took.
 
     Raises:
+        Interrupted: it was asked to stop.
         Exception: whatever the step found wrong.
     """
     start_s = time.monotonic()
@@ -58,7 +59,8 @@ def take_small_step(recipe: Recipe) -> str:
     with tempfile.TemporaryDirectory() as folder:
         run_dir = RunDir(Path(folder) / "run")
         outcome = start_run(prepare(small), run_dir, Progress(quiet, "check", 1))
-        Checkpoints(run_dir.checkpoints, 1).newest()
+        if outcome.status != DONE:
+            raise Interrupted
         again = resume_run(prepare(small), run_dir, Progress(quiet, "check", 1))
     if again.summary["weights_digest"] != outcome.summary["weights_digest"]:
         raise RuntimeError("the weights that were loaded are not those that were saved")

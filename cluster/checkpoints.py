@@ -69,10 +69,13 @@ class Checkpoints:
         temporary.mkdir(parents=True)
         write(temporary)
         _seal(temporary, {"version": version, **facts})
+        replaced = self.folder / f".step_{version:06d}.replaced.tmp"
+        shutil.rmtree(replaced, ignore_errors=True)
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(replaced)
         temporary.rename(target)
         _sync(self.folder)
+        shutil.rmtree(replaced, ignore_errors=True)
         self._retire()
         return target
 

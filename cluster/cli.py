@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from antiphon.errors import UserError
+from cluster.stop import Interrupted
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -131,6 +132,8 @@ def main() -> None:
     sys.path.insert(0, os.getcwd())
     try:
         app()
+    except Interrupted:
+        sys.exit(130)
     except UserError as error:
         errors.print(f"[bold red]error:[/bold red] {escape(error.problem)}", soft_wrap=True)
         errors.print(f"[bold]remedy:[/bold] {escape(error.remedy)}", soft_wrap=True)

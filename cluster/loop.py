@@ -99,7 +99,7 @@ class Loop:
     def learn(self) -> UpdateReport:
         """One update; rollouts go on meanwhile as far as the staleness bound lets them."""
         with self.journal.phase("learn"):
-            return self.wait_for(self._learner.update(self.version))
+            return self.wait_for(self._learner.update(self.version), "update")
 
     def publish(self) -> None:
         """Bring the learner's weights to every actor; only then is the version current."""
@@ -109,7 +109,7 @@ class Loop:
     def show(self, version: int) -> None:
         """Publish without counting an update: at the start, and after a resume."""
         with self.journal.phase("publish"):
-            published: Published = self.wait_for(self._learner.publish(version))
+            published: Published = self.wait_for(self._learner.publish(version), "publish")
             self._rollouts.load(published)
         self.weights_digest = published.digest
         self._watchdog.touch()
@@ -123,7 +123,7 @@ class Loop:
     def warm_up(self) -> dict[str, float]:
         """The supervised phase."""
         with self.journal.phase("warm_up"):
-            return self.wait_for(self._learner.warm_up())
+            return self.wait_for(self._learner.warm_up(), "warm up")
 
     def measure(self) -> Measurement:
         """The held-out metric at the current version."""
@@ -142,8 +142,9 @@ class Loop:
         self._hooks.on_measurement(self.version, measurement)
         return measurement
 
-    def pump(self) -> None:
-        """Give out what may be given out, take in what came back."""
+    def pump(self, waiting_for: str = "") -> None:
+        """Give out what may be given out, take in what came back; the rollout side is waited for, or else
+        whoever is named."""
         if not self._evaluation:
             self.dispatcher.dispatch(self.version)
         for arrival in self._rollouts.collect():
@@ -152,12 +153,12 @@ class Loop:
                 self._reissue(arrival)
             else:
                 self._receive(arrival)
-        self._watchdog.check(self._rollouts.describe)
+        self._watchdog.check(lambda: waiting_for or self._rollouts.describe())
 
-    def wait_for(self, pending: Pending[Any]) -> Any:
-        """The answer of the learner, pumping until it is there."""
+    def wait_for(self, pending: Pending[Any], what: str) -> Any:
+        """The answer of the learner, which was asked to do `what`; pumps until it is there."""
         while not pending.is_done():
-            self.pump()
+            self.pump(f"the learner to {what}")
         self._watchdog.touch()
         return pending.result()
 

@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from pydantic import Field
 from torch.utils.tensorboard import SummaryWriter
 
+from antiphon.errors import UserError
 from antiphon.settings import Settings
 from cluster.run_dir import write_atomically
 
@@ -74,10 +75,20 @@ class Prometheus:
     """The newest values on an HTTP endpoint: counters for names in `_total`, gauges for the others."""
 
     def __init__(self, host: str, port: int) -> None:
+        """
+        Raises:
+            UserError: the port cannot be opened.
+        """
         self._values: dict[str, float] = {}
         registry = CollectorRegistry()
         registry.register(self)
-        self._server, self._thread = start_http_server(port, addr=host, registry=registry)
+        try:
+            self._server, self._thread = start_http_server(port, addr=host, registry=registry)
+        except OSError as error:
+            raise UserError(
+                f"metrics.prometheus_port {port} of {host} cannot be opened: {error.strerror}",
+                remedy="set another port, 0 for any free one, or null for none",
+            ) from None
         self.url = f"http://{host}:{self._server.server_port}/metrics"
 
     def collect(self) -> Iterator[Metric]:
@@ -103,7 +114,7 @@ def prometheus_name(name: str) -> str:
 def open_sinks(
     config: MetricsConfig, metrics_path: Path, tensorboard_folder: Path, resumed_at: int | None = None
 ) -> list[Sink]:
-    """The sinks of a run, metrics.jsonl always among them.
+    """The sinks of a run that are files, metrics.jsonl always among them.
 
     `resumed_at` is the version of the checkpoint that a run goes on from: what is known of later versions is
     forgotten, because they are made again.
@@ -111,9 +122,18 @@ def open_sinks(
     sinks: list[Sink] = [JsonLines(metrics_path, resumed_at)]
     if config.tensorboard:
         sinks.append(TensorBoard(tensorboard_folder, resumed_at))
-    if config.prometheus_port is not None:
-        sinks.append(Prometheus(config.prometheus_host, config.prometheus_port))
     return sinks
+
+
+def open_prometheus(config: MetricsConfig) -> Prometheus | None:
+    """The endpoint of a run, where one is asked for; opened before anything else is.
+
+    Raises:
+        UserError: the port cannot be opened.
+    """
+    if config.prometheus_port is None:
+        return None
+    return Prometheus(config.prometheus_host, config.prometheus_port)
 
 
 def write_all(sinks: Sequence[Sink], version: int, values: Mapping[str, float]) -> None:

@@ -31,8 +31,21 @@ class Member:
 
     confirmed_version: int | None = None
     """The newest version whose digest it echoed."""
-    leases: dict[int, tuple[Task, float]] = field(default_factory=dict)
-    """Task id -> the task and when it was given out."""
+    leases: dict[int, Task] = field(default_factory=dict)
+    """Task id -> the task, in the order in which they were given out."""
+    busy_since_s: float = 0.0
+    """When it began the oldest task that it holds."""
+
+    def lease(self, task: Task) -> None:
+        """The actor was given a task; it begins at once unless it is at another."""
+        if not self.leases:
+            self.busy_since_s = time.monotonic()
+        self.leases[task.id] = task
+
+    def release(self, task_id: int) -> None:
+        """The actor brought a task back, and begins the next one."""
+        del self.leases[task_id]
+        self.busy_since_s = time.monotonic()
 
 
 class RayRollouts:
@@ -67,7 +80,7 @@ class RayRollouts:
     def submit(self, task: Task) -> None:
         members = self._current()
         actor_id = min(members, key=lambda i: (len(members[i].leases), i))
-        self._members[actor_id].leases[task.id] = (task, time.monotonic())
+        self._members[actor_id].lease(task)
         self._call(actor_id, "run", f"{TASK}/{task.id}", task=task)
 
     def collect(self) -> list[Delivery | Lost]:
@@ -141,7 +154,7 @@ class RayRollouts:
 
     def _deliver(self, result: CallResult) -> None:
         report, groups = result.get()
-        del self._members[result.actor_id].leases[report.task.id]
+        self._members[result.actor_id].release(report.task.id)
         self._arrived.append(Delivery(report=report, groups=groups))
 
     def _confirm(self, result: CallResult) -> None:
@@ -168,8 +181,7 @@ class RayRollouts:
     def _replace_overdue(self) -> None:
         now_s = time.monotonic()
         for actor_id, member in list(self._members.items()):
-            started_s = min((at_s for _, at_s in member.leases.values()), default=now_s)
-            if now_s - started_s > NUM_QUEUED * self._task_deadline_s:
+            if member.leases and now_s - member.busy_since_s > self._task_deadline_s:
                 self._replace(actor_id, f"held a task for more than {self._task_deadline_s:.0f} s")
 
     def _replace_late(self) -> None:
@@ -184,7 +196,7 @@ class RayRollouts:
             StalledError: the restart budget is spent.
         """
         member = self._members.pop(actor_id)
-        self._arrived += [Lost(task=task, reason=reason) for task, _ in member.leases.values()]
+        self._arrived += [Lost(task=task, reason=reason) for task in member.leases.values()]
         ray.kill(self._manager.remove_actor(actor_id), no_restart=True)
         self._on_event("actor_replaced", actor=actor_id, reason=reason, restarts_left=self._restarts_left)
         if self._restarts_left == 0:

@@ -38,8 +38,8 @@ class RunConfig(Settings):
     """Everything that draws derives its seed from it."""
     num_updates: int = Field(ge=1)
     """Publications of new weights, each after one batch."""
-    checkpoint_every: int = Field(0, ge=0)
-    """Save after every so many updates; 0: only at the end, and when the run is stopped."""
+    checkpoint_every: int = Field(10, ge=0)
+    """Save before the first and after every so many updates; 0: only at the end, and when it is stopped."""
     num_checkpoints: int = Field(3, ge=1)
     """How many are kept; the oldest are deleted after a newer one is whole."""
 
@@ -127,7 +127,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", remedy="give a recipe's path") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}", remedy="mend the line it names") from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not YAML: {reason}", remedy="mend the line it names") from None
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no recipe", remedy="see recipes/quickstart.yaml for the sections")
     return data
@@ -179,5 +180,5 @@ def _replaced(node: Any, path: Sequence[str], value: Any, key: str) -> Any:
         return {**(node or {}), head: _replaced(inner, rest, value, key)}
     raise UserError(
         f"{key!r}: {head!r} leads nowhere, the setting above it is {node!r}",
-        remedy="`antiphon check RECIPE` prints every setting with its path",
+        remedy="docs/configuration.md lists every setting with its path",
     )

@@ -15,7 +15,7 @@ from cluster.dispatch import DispatchRule
 from cluster.evaluation import Evaluator, Measurement
 from cluster.journal import Journal
 from cluster.loop import Hooks, Loop
-from cluster.metrics import open_sinks, write_all
+from cluster.metrics import open_prometheus, open_sinks, write_all
 from cluster.plan import Plan
 from cluster.postmortem import write_postmortem
 from cluster.progress import Progress
@@ -111,6 +111,7 @@ class Attempt:
         Closing the stack ends all processes of the run.
         """
         recipe = self._recipe
+        prometheus = open_prometheus(recipe.metrics)
         self._progress.say(f"starting {_parts(recipe)}")
         with self._journal.phase("start"):
             sides = stack.enter_context(
@@ -120,6 +121,10 @@ class Attempt:
             self._run_dir.create(recipe.to_dict())
         folder = self._run_dir
         sinks = open_sinks(recipe.metrics, folder.metrics, folder.tensorboard, self._resumed_at)
+        if prometheus is not None:
+            sinks.append(prometheus)
+            self._event("metrics", url=prometheus.url)
+            self._progress.say(f"metrics: {prometheus.url}")
         for sink in sinks:
             stack.callback(sink.close)
         stack.enter_context(self._progress)

@@ -49,7 +49,10 @@ class LearnerConfig(Settings):
     num_threads: int | None = Field(None, ge=1)
     """CPU threads of the process; None leaves torch's choice."""
     max_mismatch: float | None = Field(0.05, gt=0.0)
-    """Mean |Δ log-prob| in nats between sampler and learner above which the learner refuses; None: never."""
+    """Mean |Δ log-prob| in nats between sampler and learner above which the learner refuses, over what its
+    own version drew; None: never."""
+    max_lagged_mismatch: float | None = Field(0.5, gt=0.0)
+    """The same over what older versions drew, where some difference is due; finds weights that never came."""
 
 
 class Learner:
@@ -122,7 +125,7 @@ class Learner:
             logprob = accumulate(self.model, self.algorithm, batch, micro_batches, precision, tally)
             if "logprob_prox" not in batch:
                 batch = batch.with_(logprob_prox=logprob)
-                check_mismatch(batch, self.version, self._config.max_mismatch)
+                self._check_mismatch(batch)
             reports.append(self.optimizer.step(self.version))
         result = self._report(batch, tally, reports)
         self.version += 1
@@ -184,11 +187,14 @@ class Learner:
             streams = observe(self.model, batch, parts, self._config.autocast)
             streams["logprob_prox"] = streams.pop("logprob")
             batch = batch.with_(**streams)
-            check_mismatch(batch, self.version, self._config.max_mismatch)
+            self._check_mismatch(batch)
         if self.reference is not None:
             logprob_ref = observe(self.reference, batch, parts, self._config.autocast)["logprob"]
             batch = batch.with_(logprob_ref=logprob_ref)
         return batch
+
+    def _check_mismatch(self, batch: Batch) -> None:
+        check_mismatch(batch, self.version, self._config.max_mismatch, self._config.max_lagged_mismatch)
 
     def _report(self, batch: Batch, tally: metrics.Tally, reports: Sequence[Step]) -> dict[str, float]:
         taken = [r for r in reports if not r.is_skipped]

@@ -1,5 +1,7 @@
 """The alarm for a sampler and a learner that do not speak of the same distribution."""
 
+from torch import Tensor
+
 from learner.batch import Batch
 from learner.functional.aggregate import masked_mean
 
@@ -8,22 +10,28 @@ class MismatchError(RuntimeError):
     """Sampler and learner disagree about the probabilities of the same tokens under the same weights."""
 
 
-def check_mismatch(batch: Batch, version: int, max_mismatch: float | None) -> None:
+def check_mismatch(batch: Batch, version: int, max_current: float | None, max_lagged: float | None) -> None:
     """Refuse a batch whose log-probs are not the sampler's. Needs the stream "logprob_prox".
 
-    Only rows made by the learner's own version are looked at: with lag, log-probs differ as they should.
+    Rows made by the learner's own version must agree closely. With lag, log-probs differ as they should, so
+    that the other bound is loose: it finds weights that did not arrive.
 
     Raises:
-        MismatchError: the mean of |Δ log-prob| over their action tokens is above `max_mismatch` (nats).
+        MismatchError: the mean of |Δ log-prob| over the action tokens of such rows is above its bound (nats).
     """
     is_current = (batch.policy_version == version)[:, None] & batch.action_mask
-    if max_mismatch is None or not bool(is_current.any()):
+    _check(batch, is_current, f"of the learner's own version {version}", max_current, "max_mismatch")
+    is_lagged = ~is_current & batch.action_mask
+    _check(batch, is_lagged, "with lag", max_lagged, "max_lagged_mismatch")
+
+
+def _check(batch: Batch, mask: Tensor, which: str, bound: float | None, setting: str) -> None:
+    if bound is None or not bool(mask.any()):
         return
-    mean = float(masked_mean((batch["logprob_prox"] - batch.logprob_behaviour).abs(), is_current))
-    if not mean <= max_mismatch:
+    mean = float(masked_mean((batch["logprob_prox"] - batch.logprob_behaviour).abs(), mask))
+    if not mean <= bound:
         raise MismatchError(
-            f"log-probs of sampler and learner differ by {mean:.4f} nats on average under policy version "
-            f"{version}, {max_mismatch} is allowed. Likely causes: another temperature or truncated sampling "
-            "on one side, weights that did not arrive, a lower precision in the engine "
-            "(then raise learner.max_mismatch)"
+            f"log-probs of sampler and learner differ by {mean:.4f} nats on average over rows {which}, "
+            f"{bound} is allowed. Likely causes: another temperature or truncated sampling on one side, "
+            f"weights that did not arrive, a lower precision in the engine (then raise learner.{setting})"
         )

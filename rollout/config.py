@@ -38,7 +38,7 @@ class RolloutConfig(Settings):
     max_failed_share: float = Field(0.5, gt=0.0, le=1.0)
     """Stop the run when a larger share of the recent groups could not be scored."""
     task_deadline_s: float = Field(900.0, gt=0.0)
-    """An actor that holds a task for longer is replaced, and the task given out again."""
+    """An actor that is at one task for longer is replaced, and its tasks are given out again."""
 
     @property
     def groups_in_task(self) -> int:

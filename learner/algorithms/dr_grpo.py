@@ -1,6 +1,5 @@
 """Dr.GRPO."""
 
-from pydantic import Field
 from torch import Tensor
 
 from learner.algorithms.group_relative import GroupRelative
@@ -18,8 +17,6 @@ class DrGRPO(GroupRelative):
 
     class Config(GroupRelative.Config):
         aggregation: Aggregation = "constant"
-        horizon: int | None = Field(256, ge=1)
-        """The constant; set it to rollout.sampling.max_new_tokens."""
 
     def advantage(self, score: Tensor, group: Tensor) -> Tensor:
         return centred_in_group(score, group)

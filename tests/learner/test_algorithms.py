@@ -16,7 +16,8 @@ from tests.learner.fakes_play import play
 FOLDER = "learner.algorithms"
 NAMES = sorted(plugins.built_in(Algorithm, FOLDER))
 RECIPES = [
-    *({"name": name} for name in NAMES),
+    *({"name": name} for name in NAMES if name != "dr_grpo"),
+    {"name": "dr_grpo", "horizon": 4},
     {"name": "grpo", "clip_high": 0.28, "overlong": {"max_tokens": 4, "buffer": 2}, "mask_truncated": True},
     {"name": "grpo", "ratio": "sequence", "aggregation": "sequence_mean_token_mean", "clip_low": 0.001},
     {"name": "grpo", "surrogate": "cispo"},
@@ -108,6 +109,7 @@ def test_the_kl_in_the_reward_is_charged_at_every_action() -> None:
     ("recipe", "word"),
     [
         ({"name": "grpo", "aggregation": "constant"}, "horizon"),
+        ({"name": "dr_grpo"}, "rollout.sampling.max_new_tokens"),
         ({"name": "grpo", "ratio": "sequence"}, "sequence_mean_token_mean"),
         ({"name": "grpo", "surrogate": "cispo", "dual_clip": 3.0}, "dual_clip"),
         ({"name": "grpo", "overlong": {"max_tokens": 3, "buffer": 5}}, "buffer"),

@@ -42,7 +42,10 @@ class Exploding(GRPO):
 
 def build(algorithm: Algorithm | None = None, **changes: object) -> Learner:
     """A learner of a small GPT-2 with dropout in its config; its batches come from nowhere."""
-    config = parse(LearnerConfig, {"max_mismatch": None, "optimizer": {"lr": 1e-3}, **changes})
+    config = parse(
+        LearnerConfig,
+        {"max_mismatch": None, "max_lagged_mismatch": None, "optimizer": {"lr": 1e-3}, **changes},
+    )
     return Learner(
         config, algorithm or GRPO(GRPO.Config()), tiny_gpt2(), sampling=Sampling(), num_updates=10, seed=0
     )
@@ -109,6 +112,15 @@ def test_with_lag_logprobs_may_differ_and_the_lag_is_reported() -> None:
     assert (metrics["lag/mean"], metrics["lag/max"]) == (2.0, 2.0)
     assert metrics["mismatch/mean"] > 0.05
     assert learner.version == 4
+
+
+def test_weights_that_never_reached_the_actors_stop_a_run_with_lag_too() -> None:
+    learner = build(max_lagged_mismatch=0.5)
+    learner.version = 3
+    lagged = scored_by(learner, random_groups(3, 2, version=2), shift=0.6)
+    with pytest.raises(MismatchError, match="with lag"):
+        learner.update(lagged)
+    learner.update(scored_by(learner, random_groups(3, 2, version=2), shift=0.4))
 
 
 def test_a_gradient_that_is_not_finite_is_counted_and_changes_nothing() -> None:
