@@ -26,7 +26,8 @@ def refused(recipe, tmp_path, capsys):
 
 def judge(code, said, before, existed, run_dir):
     assert code == 2, said
-    assert [line.partition(":")[0] for line in said.splitlines()] == ["error", "remedy"], said
+    first_words = [line.split(" ")[0] for line in said.splitlines()]
+    assert [word for word in first_words if word in ("error:", "remedy:")] == ["error:", "remedy:"], said
     assert "Traceback" not in said
     assert (run_dir.exists(), tree(run_dir)) == (existed, before)
     return said

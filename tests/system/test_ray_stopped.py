@@ -21,7 +21,7 @@ pytestmark = pytest.mark.ray
 
 NUM_UPDATES = 12
 """Enough of them that a signal arrives while the run goes on."""
-CHANGES = {"run__num_updates": NUM_UPDATES, "rollout__num_actors": 2}
+CHANGES = {"run__num_updates": NUM_UPDATES}
 APART = ("unshare", "--net", "--pid", "--fork", "--mount-proc", "--kill-child=KILL")
 """The program and all that it starts are alone with a network of their own, and end with it."""
 
