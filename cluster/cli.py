@@ -60,10 +60,13 @@ def resume(run: RunPath) -> None:
     from cluster.plan import prepare
     from cluster.recipe import parse_recipe
     from cluster.run_dir import RunDir
-    from cluster.train import resume_run
+    from cluster.train import DONE, resume_run
 
     folder = RunDir(run)
     checked = parse_recipe(folder.load_recipe())
+    if folder.load_summary().get("status") == DONE:
+        console.print(f"{run} is done: there is nothing to go on with", soft_wrap=True)
+        return
     _finish(folder, resume_run(prepare(checked), folder, _progress(checked)))
 
 

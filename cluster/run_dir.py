@@ -91,6 +91,10 @@ class RunDir:
             )
         return yaml.safe_load(self.recipe.read_text())
 
+    def load_summary(self) -> dict[str, Any]:
+        """How the newest attempt ended; empty while none has."""
+        return json.loads(self.summary.read_text()) if self.summary.exists() else {}
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
 

@@ -13,6 +13,7 @@ from tests.system.fakes_runs import (
     start_program,
     summary,
     token_ids,
+    tree,
     updates,
 )
 
@@ -153,3 +154,10 @@ def test_a_run_that_is_stopped_before_its_first_measurement_makes_it_after_the_r
     told = summary(run_dir)
     assert (told["status"], told["version"]) == ("done", 4)
     assert [line["version"] for line in lines(run_dir / "metrics.jsonl") if "eval/reward" in line] == [0, 4]
+
+
+def test_a_finished_run_is_left_as_it_is(whole, capsys):
+    before = tree(whole)
+    assert run_cli("resume", whole) == 0
+    assert "nothing to go on with" in capsys.readouterr().out
+    assert tree(whole) == before
