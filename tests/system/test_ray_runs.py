@@ -134,6 +134,8 @@ def test_a_resume_on_a_cluster_that_is_too_small_changes_no_file(whole, tmp_path
     (run_dir / "recipe.yaml").write_text(
         text.replace("mode: inline", "mode: ray").replace("cpus_per_actor: 0.5", "cpus_per_actor: 1000.0")
     )
+    # As a run that was killed leaves it: without a summary.
+    (run_dir / "summary.json").unlink()
     before = tree(run_dir)
     assert run_cli("resume", run_dir) == 2
     assert "need 1000.6 CPUs" in capsys.readouterr().err
