@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
-from ray import serve
 
 from antiphon.errors import UserError
 from cluster.recipe import Recipe
@@ -31,8 +30,6 @@ def session(recipe: Recipe) -> Iterator[None]:
         yield
     finally:
         if not is_joined:
-            # Serve keeps a client per process, which would outlive the cluster that it speaks to.
-            serve.shutdown()
             ray.shutdown()
 
 
