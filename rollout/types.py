@@ -94,8 +94,6 @@ class Task:
     """The confirmed version at dispatch; lag is counted from it."""
     seed: int
     """The seed of the run; each sample derives its own from it, the epoch, the index and its number."""
-    attempt: int = 0
-    """How often the task was given out before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
