@@ -14,7 +14,7 @@ The rubric calls `score`; a component writes `score_one`. A whole component is t
             return float(self.config.word in sample.completion)
 
 A component knows nothing of weights, other components, processes or policies. One instance is called
-from one thread at a time.
+from one thread at a time unless it says `is_concurrent`.
 """
 
 import math
@@ -24,10 +24,18 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from antiphon.settings import Settings
-from reward_service.types import Sample, Score, Status
+from reward_service.types import NOTHING, Sample, Score, Status, Usage
+
+Placement = Literal["cpu", "isolated", "own"]
+"""Where a component runs in the service.
+
+cpu        in the replicas for CPU components: quick, and all code in it is trusted
+isolated   in child processes of those replicas, killed at a deadline: it runs code or patterns of others
+own        in a deployment of its own: it holds a model, or waits for a judge
+"""
 
 
 class InvalidInput(Exception):
@@ -47,6 +55,10 @@ class Reward(ABC):
     """Raised whenever the same sample would get another score than before."""
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     """No option makes a score leave it; infinite ends where there is no bound."""
+    placement: ClassVar[Placement] = "cpu"
+    """Where the service runs it."""
+    is_concurrent: ClassVar[bool] = False
+    """Several threads may be in `score` at once. For components that wait more than they compute."""
 
     class Config(Settings):
         """A component without options."""
@@ -54,6 +66,17 @@ class Reward(ABC):
     def __init__(self, config: Settings) -> None:
         """Cheap: it runs once where the recipe is checked and once in every replica."""
         self.config = config
+
+    def start(self) -> None:  # noqa: B027  most components have nothing to load
+        """Load what is heavy. Called once, before the first score, and never where a recipe is only checked.
+
+        Raises:
+            UserError: what it needs is not there.
+        """
+
+    def estimate(self, sample: Sample) -> Usage:
+        """What scoring the sample will cost at most; asked before a budget lets it through."""
+        return NOTHING
 
     @abstractmethod
     def score_one(self, sample: Sample) -> float:

@@ -8,14 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from antiphon.plugins import find
-from antiphon.settings import parse
-from reward_service.config import ComponentConfig, RewardConfig
-from reward_service.function import reward_from_function
+from reward_service.building import build_reward
+from reward_service.config import RewardConfig
 from reward_service.reward import Reward, in_one_line
 from reward_service.types import Sample, Score, Status
-
-COMPONENTS = "reward_service.components"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +90,11 @@ def build_rubric(config: RewardConfig) -> Rubric:
     """
     return Rubric(
         [
-            Part(label=c.shown_as, weight=c.weight, reward=_build_reward(c, f"reward.components.{i}"))
+            Part(
+                label=c.shown_as,
+                weight=c.weight,
+                reward=build_reward(c.name, c.options, f"reward.components.{i}"),
+            )
             for i, c in enumerate(config.components)
         ]
     )
-
-
-def _build_reward(component: ComponentConfig, where: str) -> Reward:
-    found = find(Reward, COMPONENTS, component.name)
-    if isinstance(found, type) and issubclass(found, Reward):
-        return found(parse(found.Config, component.options, where))
-    return reward_from_function(found, component.name, component.options, where)

@@ -22,6 +22,27 @@ class Status(StrEnum):
     """A judge answered something that is no score; retried, then dropped."""
     INVALID_INPUT = "invalid_input"
     """The sample lacks what the component needs (a reference, say); never retried."""
+    OVER_BUDGET = "over_budget"
+    """The hour's budget of a paid judge is spent; never retried, the sample is dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What judging cost: requests to a judge, tokens it read and wrote, money in the budget's currency."""
+
+    num_requests: int = 0
+    num_tokens: int = 0
+    money: float = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            num_requests=self.num_requests + other.num_requests,
+            num_tokens=self.num_tokens + other.num_tokens,
+            money=self.money + other.money,
+        )
+
+
+NOTHING = Usage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +67,14 @@ class Sample:
     """Tokens of the completion, the stop token included."""
     is_truncated: bool = False
     """True when generation ended by length and not by a stop token."""
+    group: str = ""
+    """Samples of one prompt share it; they are compared with each other where a component or a normaliser
+    compares. Empty: the sample is alone."""
+    policy_version: int = 0
+    """The update whose policy wrote the completion; weights that are schedules are read at it."""
+    repeat: int = 0
+    """Which of several independent judgements of the same completion is wanted; a judge that samples derives
+    its seed from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +89,8 @@ class Score:
     parts: Mapping[str, float] = field(default_factory=dict)
     """The raw score of every component that succeeded, by its label, before weighting."""
     latency_s: float = 0.0
+    usage: Usage = NOTHING
+    """What this score cost; nothing where it came out of the cache."""
     message: str = ""
     """Why the status is not ok: which component, and what it said."""
 

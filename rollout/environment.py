@@ -54,7 +54,7 @@ def trajectory(prompt: Prompt, completion: Completion, decode: Decode) -> Trajec
     )
 
 
-def samples(turn: Turn, trajectories: Sequence[Trajectory]) -> list[Sample]:
+def samples(turn: Turn, trajectories: Sequence[Trajectory], policy_version: int = 0) -> list[Sample]:
     """What the reward service is asked to judge; the id says epoch, index and number: "0/17/2"."""
     return [
         Sample(
@@ -65,6 +65,8 @@ def samples(turn: Turn, trajectories: Sequence[Trajectory]) -> list[Sample]:
             metadata=turn.prompt.metadata,
             num_tokens=sum(t.action_mask),
             is_truncated=t.finish_reason == "length",
+            group=f"{turn.epoch}/{turn.index}",
+            policy_version=policy_version,
         )
         for number, t in enumerate(trajectories)
     ]

@@ -46,7 +46,7 @@ class Worker:
         completions = self._engine.generate(environment.requests(task))
         generated_s = time.monotonic()
         played = self._trajectories(task, completions)
-        samples = [s for turn, rows in played for s in environment.samples(turn, rows)]
+        samples = [s for turn, rows in played for s in environment.samples(turn, rows, task.policy_version)]
         scores = {score.id: score for score in self._rewards.score(samples)}
         groups, dropped = self._judge(task, played, scores)
         report = TaskReport(

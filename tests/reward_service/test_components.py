@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from antiphon.plugins import built_in
+from reward_service.building import COMPONENTS
 from reward_service.reward import Reward
-from reward_service.rubric import COMPONENTS
 from reward_service.types import Status
 from tests.reward_service.fakes_rewards import judge, sample, value
 
