@@ -78,6 +78,10 @@ class Reward(ABC):
         """What scoring the sample will cost at most; asked before a budget lets it through."""
         return NOTHING
 
+    def stats(self) -> dict[str, float]:
+        """What the component counts of itself, for the metrics of the service; counters end in `_total`."""
+        return {}
+
     @abstractmethod
     def score_one(self, sample: Sample) -> float:
         """The score of one sample.
