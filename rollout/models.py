@@ -51,7 +51,7 @@ def load_config(config: ModelConfig) -> PreTrainedConfig:
     if config.name == TINY:
         return tiny.build_config()
     try:
-        architecture: PreTrainedConfig = AutoConfig.from_pretrained(_locate(config.name))
+        architecture: PreTrainedConfig = AutoConfig.from_pretrained(locate(config.name))
     except (OSError, ValueError) as error:
         raise _unreadable("config", config.name, error) from error
     return architecture
@@ -68,7 +68,7 @@ def load_model(config: ModelConfig, seed: int = 0) -> PreTrainedModel:
     dtype = getattr(torch, config.dtype)
     if config.name == TINY:
         return tiny.build_model(seed, dtype=dtype, attn_implementation=config.attn_implementation).eval()
-    place = _locate(config.name)
+    place = locate(config.name)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             place,
@@ -97,7 +97,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """
     if config.name == TINY:
         return tiny.build_tokenizer()
-    place = _locate(config.name)
+    place = locate(config.name)
     if Path(place).is_dir():
         _require(Path(place), TOKENIZER_FILES, "tokenizer")
     try:
@@ -127,8 +127,12 @@ def max_context(config: PreTrainedConfig) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def _locate(name: str) -> Path | str:
-    """The folder of a stored model, or the name itself if it can be a hub id."""
+def locate(name: str) -> Path | str:
+    """The folder of a stored model, or the name itself if it can be a hub id.
+
+    Raises:
+        UserError: it is neither, or the folder holds no model.
+    """
     if name in model_store.ALIASES:
         return model_store.stored(name)
     folder = Path(name).expanduser()
