@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from antiphon.settings import Settings, parse
@@ -29,6 +30,7 @@ NEEDED_OPTIONS: dict[str, dict[str, Any]] = {
     "regex": {"pattern": "[a-z]+"},
     "length": {"max": 3},
     "reasoning_gym": {"dataset": "chain_sum"},
+    "human": {"file": str(Path(__file__).parent / "data" / "human.jsonl")},
 }
 """What the built-in components cannot do without."""
 
