@@ -27,6 +27,7 @@ SMALL = (
     "rollout.groups_per_task=2",
     "rollout.max_lag=0",
     "rollout.is_dropping_constant=false",
+    "rollout.pause_deadline_s=0.0",
     "learner.num_minibatches=1",
     "evaluation.num_prompts=2",
     "evaluation.num_samples=1",

@@ -3,35 +3,25 @@
 import itertools
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from antiphon.errors import UserError
 from cluster.admission import num_admissible
+from cluster.failures import FailureWindow, ScoreTally, is_lasting, losses, tell
 from cluster.ledger import Ledger
+from cluster.pause import Pause
 from cluster.ports import Delivery, GroupsLost, LearnerSide, Lost, Pending, RolloutSide
+from cluster.rule import DispatchRule
 from rollout.prompts import PromptStream
-from rollout.reports import Dropped, GroupSummary, parse_summary
-from rollout.types import Sampling, Task
+from rollout.reports import Dropped, GroupSummary, TaskReport, parse_summary
+from rollout.types import Task, Turn
 
 Key = tuple[int, int]
+MIN_WINDOW = 8
+"""Groups over which failed scores are watched, at least."""
 MAX_CONSTANT_SHARE = 20
 """Batches' worth of constant groups that may be dropped for one update before the run gives up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DispatchRule:
-    """What a run gives out: derived once from the recipe."""
-
-    num_updates: int
-    groups_per_update: int
-    groups_per_task: int
-    num_samples: int
-    max_lag: int
-    sampling: Sampling
-    seed: int
-    is_dropping_constant: bool
-    max_failed_share: float
 
 
 class Dispatcher:
@@ -47,20 +37,23 @@ class Dispatcher:
         rollouts: RolloutSide,
         learner: LearnerSide,
         task_ids: "itertools.count[int]",
+        pause: Pause,
     ) -> None:
         self.rule = rule
         self.ledger = Ledger()
+        self.scores = ScoreTally()
         self.summaries: dict[Key, GroupSummary] = {}
         """Of the groups in the replay or on their way to it."""
         self._stream = stream
         self._rollouts = rollouts
         self._learner = learner
         self._task_ids = task_ids
+        self._pause = pause
         self._positions: dict[Key, int] = {}
         self._acks: deque[tuple[Pending[None], frozenset[Key]]] = deque()
         self._num_constant = 0
         """Dropped since the last update."""
-        self._recent: deque[Dropped | None] = deque(maxlen=max(8, rule.groups_per_update))
+        self._window = self._new_window()
 
     @property
     def num_ready(self) -> int:
@@ -75,7 +68,10 @@ class Dispatcher:
             self._settle_oldest()
 
     def dispatch(self, version: int) -> None:
-        """Give out as many tasks as the staleness bound and the free workers allow."""
+        """Give out as many tasks as the staleness bound and the free workers allow; probes while paused."""
+        if self._pause.is_on:
+            self._probe(version)
+            return
         while self._rollouts.num_free > 0:
             num_groups = min(self.rule.groups_per_task, self._num_admissible(version))
             is_partial = num_groups < self.rule.groups_per_task
@@ -87,6 +83,7 @@ class Dispatcher:
     def receive(self, delivery: Delivery) -> tuple[Dropped, ...]:
         """Enter a delivery into the ledger and send its groups to the replay; says what was dropped."""
         report = delivery.report
+        self._watch_failures(report)
         constant = tuple(
             Dropped(epoch=g.epoch, index=g.index, reason="constant")
             for g in report.groups
@@ -103,7 +100,6 @@ class Dispatcher:
         if kept:
             keys = frozenset(kept)
             self._acks.append((self._learner.accept(delivery, keys), keys))
-        self._watch_failures(report.dropped, len(report.groups))
         self._watch_constant(len(constant))
         return dropped
 
@@ -127,10 +123,15 @@ class Dispatcher:
     def state_dict(self) -> dict[str, Any]:
         """JSON-able; call `settle` first, so that ledger and replay agree."""
         summaries = [asdict(summary) for summary in self.summaries.values()]
-        return {"ledger": self.ledger.state_dict(), "summaries": summaries}
+        return {
+            "ledger": self.ledger.state_dict(),
+            "scores": self.scores.state_dict(),
+            "summaries": summaries,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.ledger.load_state_dict(state["ledger"])
+        self.scores.load_state_dict(state["scores"])
         summaries = [parse_summary(s) for s in state["summaries"]]
         self.summaries = {s.key: s for s in summaries}
         turns = {position: self._stream.turn(position) for position in self.ledger.accepted}
@@ -144,7 +145,7 @@ class Dispatcher:
             # The actor died with the groups before the learner had fetched them.
             for key in keys:
                 self.ledger.reissue(self._positions.pop(key))
-                del self.summaries[key]
+                self.scores.withdraw(self.summaries.pop(key))
 
     def _num_admissible(self, version: int) -> int:
         return num_admissible(
@@ -160,6 +161,9 @@ class Dispatcher:
         positions = self.ledger.dispatch(num_groups, version)
         turns = tuple(self._stream.turn(p) for p in positions)
         self._positions |= {(t.epoch, t.index): p for t, p in zip(turns, positions, strict=True)}
+        return self._task_of(turns, version)
+
+    def _task_of(self, turns: tuple[Turn, ...], version: int) -> Task:
         return Task(
             id=next(self._task_ids),
             turns=turns,
@@ -167,20 +171,34 @@ class Dispatcher:
             sampling=self.rule.sampling,
             policy_version=version,
             seed=self.rule.seed,
+            needs_whole_groups=self.rule.needs_whole_groups,
         )
 
-    def _watch_failures(self, failed: tuple[Dropped, ...], num_ok: int) -> None:
-        """Stop the run when scoring fails for too large a share of the most recent groups."""
-        self._recent.extend(failed)
-        self._recent.extend([None] * num_ok)
-        failures = [drop for drop in self._recent if drop is not None]
-        is_full = len(self._recent) == self._recent.maxlen
-        if is_full and len(failures) > self.rule.max_failed_share * len(self._recent):
-            raise UserError(
-                f"{len(failures)} of the last {len(self._recent)} groups could not be scored; "
-                f"the newest: {failures[-1].reason}: {failures[-1].message}",
-                remedy="mend the reward component, or raise rollout.max_failed_share",
-            )
+    def _probe(self, version: int) -> None:
+        """Try a prompt whose scores failed, when it is time to and somebody is free."""
+        turn = self._pause.next_turn() if self._rollouts.num_free > 0 else None
+        if turn is not None:
+            task = self._task_of((turn,), version)
+            self._rollouts.submit(task)
+            self._pause.sent(task.id)
+
+    def _watch_failures(self, report: TaskReport) -> None:
+        """Count the failed scores; pause when they cost too large a share of the newest groups."""
+        groups: tuple[GroupSummary | Dropped, ...] = (*report.groups, *report.dropped)
+        for group in groups:
+            self.scores.enter(group)
+        if self._pause.is_on:
+            return  # These were given out before the pause, and say nothing new.
+        recent = self._window.recent
+        recent.extend(losses(report))
+        if self._window.is_bad:
+            self._pause.begin(tell(recent), [x.turn for x in recent if x.num_lost], is_lasting(recent))
+            self._window = self._new_window()
+        elif self._window.is_full:
+            self._pause.forgive()
+
+    def _new_window(self) -> FailureWindow:
+        return FailureWindow(max(MIN_WINDOW, self.rule.groups_per_update), self.rule.max_failed_share)
 
     def _watch_constant(self, num_dropped: int) -> None:
         """Stop the run when hardly any group has two different rewards: it would sample for ever."""

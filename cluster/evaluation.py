@@ -9,6 +9,8 @@ from pydantic import Field
 from antiphon.errors import UserError
 from antiphon.seeds import derive
 from antiphon.settings import Settings
+from cluster.failures import is_lasting, losses
+from cluster.ports import RolloutSide
 from rollout.reports import TaskReport
 from rollout.types import Prompt, Sampling, Task, Turn
 
@@ -44,6 +46,42 @@ class Measurement:
     num_failed: int
 
 
+class Round:
+    """One pass over the held-out prompts: what is to be given out, and what came back."""
+
+    def __init__(self, tasks: Sequence[Task] = ()) -> None:
+        self._waiting = list(reversed(tasks))
+        self._reports: dict[int, TaskReport | None] = dict.fromkeys(task.id for task in tasks)
+
+    @property
+    def is_done(self) -> bool:
+        return None not in self._reports.values()
+
+    @property
+    def reports(self) -> list[TaskReport]:
+        return [report for report in self._reports.values() if report is not None]
+
+    def give_out(self, rollouts: RolloutSide) -> None:
+        """Keep the workers busy."""
+        while self._waiting and rollouts.num_free > 0:
+            rollouts.submit(self._waiting.pop())
+
+    def take(self, report: TaskReport) -> bool:
+        """Keep the report; False if its task is none of these."""
+        is_own = report.task.id in self._reports
+        if is_own:
+            self._reports[report.task.id] = report
+        return is_own
+
+    def lose(self, task: Task) -> bool:
+        """The actor of the task died; False if it is none of these."""
+        if task.id not in self._reports:
+            return False
+        # Not given out here: while the actor is replaced, there may be nobody who is free.
+        self._waiting.append(task)
+        return True
+
+
 class Evaluator:
     """Makes the tasks of one measurement, and reads their reports."""
 
@@ -74,9 +112,15 @@ class Evaluator:
                 sampling=self.sampling,
                 policy_version=version,
                 seed=self._seed,
+                needs_whole_groups=False,
             )
             for start in range(0, len(turns), size)
         ]
+
+    def is_worth_repeating(self, reports: Sequence[TaskReport]) -> bool:
+        """Nothing was scored, for a reason that may pass."""
+        seen = [loss for report in reports for loss in losses(report)]
+        return bool(seen) and not is_lasting(seen) and not any(report.groups for report in reports)
 
     def measure(self, reports: Sequence[TaskReport]) -> Measurement:
         """The mean of the metric over all completions that were scored.
@@ -92,15 +136,16 @@ class Evaluator:
             raise UserError(
                 f"the evaluation has no score: {message}", remedy="mend the reward component or the data"
             )
-        if label is not None and label not in groups[0].parts:
-            labels = ", ".join(groups[0].parts)
+        parts = dict.fromkeys(part for group in groups for part in group.parts)
+        if label is not None and label not in parts:
+            labels = ", ".join(parts)
             raise UserError(
                 f"evaluation.metric is {label!r}: no such component", remedy=f"use one of {labels}"
             )
-        values = [v for g in groups for v in (g.rewards if label is None else g.parts[label])]
+        values = [v for g in groups for v in (g.rewards if label is None else g.parts.get(label, ()))]
         return Measurement(
             metric=label or "reward",
             value=sum(values) / len(values),
             n=len(values),
-            num_failed=len(dropped) * self.config.num_samples,
+            num_failed=sum(len(g.failed) for g in groups) + sum(len(d.failed) for d in dropped),
         )

@@ -81,8 +81,8 @@ class InlineLearner:
         self._process = process
         self._num_threads = num_threads
 
-    def warm_up(self) -> Pending[dict[str, float]]:
-        return self._later(self._process.warm_up)
+    def warm_up(self, is_stopping: Callable[[], bool]) -> Pending[dict[str, float]]:
+        return self._later(partial(self._process.warm_up, is_stopping))
 
     def accept(self, delivery: Delivery, keys: frozenset[tuple[int, int]]) -> Pending[None]:
         groups: tuple[Group, ...] = delivery.groups

@@ -127,7 +127,8 @@ class Journal:
 
 def _means(groups: Sequence[GroupSummary]) -> dict[str, float]:
     """The mean raw score of each component."""
+    labels = dict.fromkeys(label for group in groups for label in group.parts)
     return {
-        label: statistics.fmean(value for group in groups for value in group.parts[label])
-        for label in groups[0].parts
+        label: statistics.fmean(value for group in groups for value in group.parts.get(label, ()))
+        for label in labels
     }

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from cluster.checkpoints import Stateful, check_registered
-from cluster.dispatch import Dispatcher, DispatchRule
-from cluster.evaluation import Evaluator, Measurement
+from cluster.dispatch import Dispatcher
+from cluster.evaluation import Evaluator, Measurement, Round
+from cluster.failures import Loss, losses, tell
 from cluster.journal import Journal
+from cluster.pause import Pause
 from cluster.ports import Delivery, LearnerSide, Lost, Pending, Published, RolloutSide
+from cluster.rule import DispatchRule
 from cluster.stop import StopRequest
 from cluster.watchdog import Watchdog
 from learner.process import UpdateReport
 from learner.state import load_state, save_state
 from rollout.prompts import PromptStream
 from rollout.reports import GroupSummary, TaskReport
-from rollout.types import Task
 
 STATE_NAME = "driver"
 
@@ -59,13 +61,18 @@ class Loop:
         self.version = 0
         self.weights_digest = ""
         self.journal = journal
-        self.dispatcher = Dispatcher(rule, stream, rollouts, learner, task_ids)
+        self._pause = Pause(
+            max_share=rule.max_failed_share,
+            probe_every_s=rule.probe_every_s,
+            deadline_s=rule.pause_deadline_s,
+            on_event=hooks.on_event,
+        )
+        self.dispatcher = Dispatcher(rule, stream, rollouts, learner, task_ids, self._pause)
         self._rule = rule
         self._rollouts = rollouts
         self._learner = learner
         self._evaluator = make_evaluator(task_ids)
-        self._evaluation: dict[int, TaskReport | None] = {}
-        self._to_evaluate: list[Task] = []
+        self._round = Round()
         self._stop = stop
         self._hooks = hooks
         self._watchdog = Watchdog(stall_deadline_s)
@@ -93,7 +100,7 @@ class Loop:
         """Until the replay holds a batch. A stop request is honoured here, where nothing is half done."""
         with self.journal.phase("wait"):
             while self.dispatcher.num_ready < self._rule.groups_per_update:
-                self._stop.check()
+                self._look_for_end()
                 self.pump()
 
     def learn(self) -> UpdateReport:
@@ -118,26 +125,29 @@ class Loop:
         """Tell the numbers of the update that led to the current version."""
         values = self.journal.record_update(self.version, groups)
         dropped = {f"rollout/dropped_{k}_total": float(n) for k, n in self.dispatcher.ledger.dropped.items()}
-        self._hooks.on_update(self.version, {**values, **metrics, **dropped})
+        failed = self.dispatcher.scores.metrics()
+        self._hooks.on_update(self.version, {**values, **metrics, **dropped, **failed})
 
     def warm_up(self) -> dict[str, float]:
-        """The supervised phase."""
+        """The supervised phase. A stop request ends it at once: it is made anew by whoever goes on."""
         with self.journal.phase("warm_up"):
-            return self.wait_for(self._learner.warm_up(), "warm up")
+            pending = self._learner.warm_up(lambda: self._stop.is_requested)
+            while not (pending.is_done() or self._stop.is_requested):
+                self.pump("the learner to warm up")
+            self._stop.check()
+            return self.wait_for(pending, "warm up")
 
     def measure(self) -> Measurement:
-        """The held-out metric at the current version."""
-        tasks = self._evaluator.make_tasks(self.version)
-        self._evaluation = dict.fromkeys(task.id for task in tasks)
-        self._to_evaluate = list(reversed(tasks))
+        """The held-out metric at the current version.
+
+        Where scoring worked before and now none of the prompts is scored, the run pauses and tries again.
+        """
         with self.journal.phase("eval"):
-            while None in self._evaluation.values():
-                while self._to_evaluate and self._rollouts.num_free > 0:
-                    self._rollouts.submit(self._to_evaluate.pop())
-                self._stop.check()
-                self.pump()
-        measurement = self._evaluator.measure([r for r in self._evaluation.values() if r is not None])
-        self._evaluation = {}
+            reports = self._play_held_out()
+            while self.journal.before is not None and self._evaluator.is_worth_repeating(reports):
+                self._outlast([loss for report in reports for loss in losses(report)])
+                reports = self._play_held_out()
+        measurement = self._evaluator.measure(reports)
         self.journal.record_measurement(measurement)
         self._hooks.on_measurement(self.version, measurement)
         return measurement
@@ -145,9 +155,12 @@ class Loop:
     def pump(self, waiting_for: str = "") -> None:
         """Give out what may be given out, take in what came back; the rollout side is waited for, or else
         whoever is named."""
-        if not self._evaluation:
+        if self._round.is_done:
             self.dispatcher.dispatch(self.version)
-        for arrival in self._rollouts.collect():
+        arrivals = self._rollouts.collect()
+        if self._pause.is_on and not arrivals:
+            self._pause.rest()
+        for arrival in arrivals:
             self._watchdog.touch()
             if isinstance(arrival, Lost):
                 self._reissue(arrival)
@@ -178,21 +191,47 @@ class Loop:
         self._learner.load(folder).result()
         self.show(self.version)
 
+    def _look_for_end(self) -> None:
+        """Called where nothing is half done: raises when the run shall stop here, saved as it is."""
+        self._stop.check()
+        self._pause.check()
+
+    def _play_held_out(self) -> list[TaskReport]:
+        """The reports of all tasks of one evaluation."""
+        self._round = Round(self._evaluator.make_tasks(self.version))
+        while not self._round.is_done:
+            self._round.give_out(self._rollouts)
+            self._stop.check()
+            self.pump()
+        return self._round.reports
+
+    def _outlast(self, lost: Sequence[Loss]) -> None:
+        """Pause until a prompt of these is scored."""
+        self._pause.begin(tell(lost), [loss.turn for loss in lost])
+        while self._pause.is_on:
+            self._look_for_end()
+            self.pump()
+
     def _receive(self, delivery: Delivery) -> None:
         report = delivery.report
         self.journal.record_task(report)
-        if report.task.id in self._evaluation:
-            self._evaluation[report.task.id] = report
+        if self._round.take(report):
+            return
+        if report.task.id == self._pause.probe:
+            self._pause.answer(report)
             return
         for drop in self.dispatcher.receive(delivery):
             self._hooks.on_event(
                 "dropped", **{"key": drop.key, "reason": drop.reason, "message": drop.message}
             )
+        for group in report.groups:
+            if group.failed:
+                facts = [{"sample": f.number, "status": f.status, "message": f.message} for f in group.failed]
+                self._hooks.on_event("left_out", key=group.key, samples=facts)
 
     def _reissue(self, lost: Lost) -> None:
         self._hooks.on_event("task_lost", task=lost.task.id, reason=lost.reason)
-        if lost.task.id in self._evaluation:
-            # Not given out here: while the actor is replaced, there may be nobody who is free.
-            self._to_evaluate.append(lost.task)
-        else:
+        if lost.task.id == self._pause.probe:
+            self._pause.lose()
+        elif not self._round.lose(lost.task):
             self.dispatcher.reissue(lost)

@@ -4,6 +4,7 @@ RolloutSide   gives out tasks, brings back reports, loads weights   (inline.py, 
 LearnerSide   takes groups, updates, packs weights, saves           (inline.py, ray_learner.py)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -89,8 +90,8 @@ class RolloutSide(Protocol):
 class LearnerSide(Protocol):
     """The learning side."""
 
-    def warm_up(self) -> Pending[dict[str, float]]:
-        """The supervised phase before the first update."""
+    def warm_up(self, is_stopping: Callable[[], bool]) -> Pending[dict[str, float]]:
+        """The supervised phase before the first update; one that occupies the caller asks whether to end."""
         ...
 
     def accept(self, delivery: Delivery, keys: frozenset[tuple[int, int]]) -> Pending[None]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,6 +19,11 @@ SHOWN = {
     "rollout/lag_mean": "lag",
 }
 """Metric -> its short name on the line of an update."""
+EVENTS = {
+    "paused": "paused: {cause}; trying again every {probe_every_s:g} s, for {deadline_s:g} s at most",
+    "resumed": "scoring works again after {paused_s:.0f} s",
+}
+"""Event of the loop -> its line; other events are for events.jsonl alone."""
 
 
 class Progress:
@@ -56,6 +61,11 @@ class Progress:
     def tell(self, what: str, values: Mapping[str, float]) -> None:
         """A line of numbers."""
         self.say(f"{what}: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+
+    def event(self, kind: str, facts: Mapping[str, Any]) -> None:
+        """Something that happened in the loop, if a person who watches should know of it."""
+        if kind in EVENTS:
+            self.say(EVENTS[kind].format(**facts))
 
     def update(self, version: int, values: Mapping[str, float]) -> None:
         """The numbers of an update: on the bar in a terminal, as a line elsewhere."""

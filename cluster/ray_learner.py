@@ -60,7 +60,8 @@ class RayLearner:
         self._actor = actor
         self._deadline_s = deadline_s
 
-    def warm_up(self) -> Pending[dict[str, float]]:
+    def warm_up(self, is_stopping: Callable[[], bool]) -> Pending[dict[str, float]]:
+        # Whoever waits need not wait for the end: the actor is killed when the run is over.
         return self._pending(self._actor.warm_up.remote(), "warm up")
 
     def accept(self, delivery: Delivery, keys: frozenset[tuple[int, int]]) -> Pending[None]:

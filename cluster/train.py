@@ -11,15 +11,16 @@ from typing import Any
 from antiphon.errors import UserError
 from cluster.assembly import assemble
 from cluster.checkpoints import Checkpoints, read_manifest
-from cluster.dispatch import DispatchRule
 from cluster.evaluation import Evaluator, Measurement
 from cluster.journal import Journal
 from cluster.loop import Hooks, Loop
 from cluster.metrics import open_prometheus, open_sinks, write_all
+from cluster.pause import ScoringFails
 from cluster.plan import Plan
 from cluster.postmortem import write_postmortem
 from cluster.progress import Progress
 from cluster.recipe import Recipe
+from cluster.rule import DispatchRule
 from cluster.run_dir import RunDir
 from cluster.stop import Interrupted, StopRequest
 from rollout.prompts import PromptStream
@@ -134,12 +135,17 @@ class Attempt:
             self._progress.update(version, values)
 
         def on_measurement(version: int, measurement: Measurement) -> None:
-            write_all(sinks, version, {f"eval/{measurement.metric}": measurement.value})
+            failed = {"eval/failed": float(measurement.num_failed)} if measurement.num_failed else {}
+            write_all(sinks, version, {f"eval/{measurement.metric}": measurement.value, **failed})
             self._progress.measurement(version, measurement)
+
+        def on_event(kind: str, **facts: Any) -> None:
+            self._event(kind, **facts)
+            self._progress.event(kind, facts)
 
         rollouts, learner = sides
         self._loop = Loop(
-            rule=_dispatch_rule(recipe),
+            rule=DispatchRule.of(recipe, is_group_relative=self._plan.algorithm.is_group_relative),
             stream=PromptStream(self._plan.train, recipe.run.seed),
             rollouts=rollouts,
             learner=learner,
@@ -151,7 +157,7 @@ class Attempt:
                 recipe.run.seed,
             ),
             stop=self._stop,
-            hooks=Hooks(on_update=on_update, on_measurement=on_measurement, on_event=self._event),
+            hooks=Hooks(on_update=on_update, on_measurement=on_measurement, on_event=on_event),
             journal=self._journal,
             stall_deadline_s=recipe.cluster.stall_deadline_s,
         )
@@ -164,10 +170,20 @@ class Attempt:
             loop.measure()
             self.save(loop)
         except Interrupted:
+            self._save_unfinished(loop)
+            return INTERRUPTED
+        except ScoringFails:
+            self._save_unfinished(loop)
+            raise
+        return DONE
+
+    def _save_unfinished(self, loop: Loop) -> None:
+        """Save a run that stops before its end; before its first weights are published there is nothing."""
+        if loop.weights_digest:
             self._progress.say("stopping: saving a checkpoint")
             self.save(loop)
-            return INTERRUPTED
-        return DONE
+        else:
+            self._progress.say("stopping: nothing is learned yet that could be saved")
 
     def _after_update(self, loop: Loop, version: int) -> None:
         """Measure and save when due; the last update is followed by both anyway."""
@@ -218,11 +234,15 @@ def start_run(plan: Plan, run_dir: RunDir, progress: Progress) -> Outcome:
 
 
 def resume_run(plan: Plan, run_dir: RunDir, progress: Progress) -> Outcome:
-    """Go on with the run in a folder.
+    """Go on with the run in a folder; one that was stopped before its first weights begins again.
 
     Raises:
         UserError: it has no usable checkpoint.
     """
+    told = run_dir.load_summary()
+    if told.get("status") == INTERRUPTED and not told["weights_digest"]:
+        progress.say("stopped before anything was learned: it begins again")
+        return Attempt(plan, run_dir, progress).run(Attempt.begin)
     path, _ = Checkpoints(run_dir.checkpoints, plan.recipe.run.num_checkpoints).newest()
     manifest = read_manifest(path)
     return Attempt(plan, run_dir, progress, manifest["run_id"], manifest["version"]).run(Attempt.resume)
@@ -238,18 +258,3 @@ def _parts(recipe: Recipe) -> str:
     if recipe.cluster.mode == "inline":
         return "all parts in this process"
     return f"Ray: {recipe.rollout.num_actors} rollout actors, the reward service, the learner"
-
-
-def _dispatch_rule(recipe: Recipe) -> DispatchRule:
-    rollout = recipe.rollout
-    return DispatchRule(
-        num_updates=recipe.run.num_updates,
-        groups_per_update=rollout.groups_per_update,
-        groups_per_task=rollout.groups_in_task,
-        num_samples=rollout.num_samples,
-        max_lag=rollout.max_lag,
-        sampling=rollout.sampling,
-        seed=recipe.run.seed,
-        is_dropping_constant=rollout.is_dropping_constant,
-        max_failed_share=rollout.max_failed_share,
-    )

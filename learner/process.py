@@ -74,19 +74,24 @@ class LearnerProcess:
     def learner(self) -> Learner:
         return self._make_learner(self._lm)
 
-    def warm_up(self) -> dict[str, float]:
-        """The supervised phase; returns its last metrics, `accuracy` among them (see `expected_accuracy`)."""
+    def warm_up(self, is_stopping: Callable[[], bool] = lambda: False) -> dict[str, float]:
+        """The supervised phase; returns its last metrics, `accuracy` among them (see `expected_accuracy`).
+
+        One that was stopped leaves a model that is of no use: nobody goes on from the middle of it.
+        """
         config = self._rule.warm_up
         if config is None or "learner" in vars(self):
             raise ValueError("the warm-up comes before the first use of the learner, and needs a section")
         draw = random.Random(derive(self._rule.seed, "probes"))
         probes = draw.sample(list(self._pairs), min(NUM_PROBES, len(self._pairs)))
 
-        def is_good_enough(step: int, metrics: dict[str, float]) -> bool:
+        def is_over(step: int, metrics: dict[str, float]) -> bool:
+            if is_stopping():
+                return True
             is_due = config.stop_at is not None and step % config.eval_every == 0
             return is_due and expected_accuracy(self._lm, probes) >= (config.stop_at or 1.0)
 
-        metrics = supervise(self._lm, self._pairs, config, seed=self._rule.seed, on_step=is_good_enough)
+        metrics = supervise(self._lm, self._pairs, config, seed=self._rule.seed, on_step=is_over)
         return {**metrics, "accuracy": expected_accuracy(self._lm, probes)}
 
     def accept(self, groups: Sequence[Group]) -> None:

@@ -36,7 +36,14 @@ class RolloutConfig(Settings):
     is_dropping_constant: bool = False
     """Drop groups whose rewards are all equal and draw others instead (dynamic sampling, DAPO)."""
     max_failed_share: float = Field(0.5, gt=0.0, le=1.0)
-    """Stop the run when a larger share of the recent groups could not be scored."""
+    """Pause the run when a larger share of the samples of the recent groups was lost to failed scores; an
+    algorithm that compares the samples of a prompt loses all of them to one failure. 1: never."""
+    probe_every_s: float = Field(5.0, gt=0.0)
+    """While the run is paused, one of the prompts whose scores failed is tried again this often; what comes
+    of it is thrown away."""
+    pause_deadline_s: float = Field(600.0, ge=0.0)
+    """A run that was paused for so long without a good stretch since saves a checkpoint and stops with the
+    cause. 0: it stops at once. Raise it above an hour for judges with an hourly budget."""
     task_deadline_s: float = Field(900.0, gt=0.0)
     """An actor that is at one task for longer is replaced, and its tasks are given out again."""
 

@@ -78,22 +78,27 @@ def group(
     scores: Sequence[Score],
     *,
     policy_version: int,
+    is_whole: bool = True,
 ) -> Group:
     """The trajectories of one prompt with their scores, matched by id and never by position.
 
+    Unless it `is_whole`, trajectories whose score failed are left out.
+
     Raises:
-        ValueError: a trajectory has no score, or one that is not ok (the caller drops such a group first).
+        ValueError: a trajectory has no score, or one that is not ok though the group is whole, or none is ok
+            (the caller drops such a group first).
     """
     by_id = {score.id: score for score in scores}
     wanted = [sample.id for sample in samples(turn, trajectories)]
-    unfit = [i for i in wanted if i not in by_id or not by_id[i].is_ok]
-    if unfit or not wanted:
+    unfit = [i for i in wanted if i not in by_id or (is_whole and not by_id[i].is_ok)]
+    kept = [n for n, i in enumerate(wanted) if not unfit and by_id[i].is_ok]
+    if unfit or not kept:
         raise ValueError(f"a group needs an ok score for each trajectory, missing for {unfit or 'all'}")
     return Group(
         epoch=turn.epoch,
         index=turn.index,
         prompt=turn.prompt,
         policy_version=policy_version,
-        trajectories=tuple(trajectories),
-        scores=tuple(by_id[i] for i in wanted),
+        trajectories=tuple(trajectories[n] for n in kept),
+        scores=tuple(by_id[wanted[n]] for n in kept),
     )

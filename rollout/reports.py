@@ -8,7 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reward_service.types import Status
 from rollout.types import Group, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedScore:
+    """A sample that is not trained on because its score is not ok, after all retries."""
+
+    number: int
+    """Which sample of its group."""
+    status: Status
+    num_tokens: int
+    """Action tokens of its completion."""
+    message: str = ""
+    """What the failing part said, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +35,13 @@ class GroupSummary:
     rewards: tuple[float, ...]
     """The value of each score."""
     parts: Mapping[str, tuple[float, ...]]
-    """The raw scores of each component, by its label."""
+    """The raw scores of each component, by its label. A sample that a component has no number for, although
+    its score is ok, is missing there."""
     num_tokens: tuple[int, ...]
     """Action tokens of each trajectory."""
     num_truncated: int
+    failed: tuple[FailedScore, ...] = ()
+    """The samples that were left out; they are in no other field."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -36,16 +53,19 @@ class GroupSummary:
         return len(set(self.rewards)) == 1
 
     @classmethod
-    def of(cls, group: Group) -> "GroupSummary":
-        labels = group.scores[0].parts.keys()
+    def of(cls, group: Group, failed: tuple[FailedScore, ...] = ()) -> "GroupSummary":
+        labels = dict.fromkeys(label for score in group.scores for label in score.parts)
         return cls(
             epoch=group.epoch,
             index=group.index,
             policy_version=group.policy_version,
             rewards=tuple(s.value for s in group.scores if s.value is not None),
-            parts={label: tuple(s.parts[label] for s in group.scores) for label in labels},
+            parts={
+                label: tuple(s.parts[label] for s in group.scores if label in s.parts) for label in labels
+            },
             num_tokens=tuple(sum(t.action_mask) for t in group.trajectories),
             num_truncated=sum(t.finish_reason == "length" for t in group.trajectories),
+            failed=failed,
         )
 
 
@@ -53,7 +73,8 @@ def parse_summary(record: Mapping[str, Any]) -> GroupSummary:
     """A summary from its JSON form, in which tuples have become lists."""
     parts = {label: tuple(scores) for label, scores in record["parts"].items()}
     lists = {name: tuple(record[name]) for name in ("rewards", "num_tokens")}
-    return GroupSummary(**{**record, **lists, "parts": parts})
+    failed = tuple(FailedScore(**{**f, "status": Status(f["status"])}) for f in record["failed"])
+    return GroupSummary(**{**record, **lists, "parts": parts, "failed": failed})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +87,10 @@ class Dropped:
     """One word, counted: `score_timeout`, `score_error`, `stale`, `constant`, …"""
     message: str = ""
     """What the failing part said, for people."""
+    num_tokens: tuple[int, ...] = ()
+    """Action tokens of the samples whose score was ok and which are lost with the others."""
+    failed: tuple[FailedScore, ...] = ()
+    """The samples whose score was not; with those above, all of the group. None for other reasons."""
 
     @property
     def key(self) -> tuple[int, int]:

@@ -94,6 +94,8 @@ class Task:
     """The confirmed version at dispatch; lag is counted from it."""
     seed: int
     """The seed of the run; each sample derives its own from it, the epoch, the index and its number."""
+    needs_whole_groups: bool = True
+    """A failed score costs the whole group (its samples are compared with each other), or only its sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,7 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """All trajectories of one prompt, scored. Whole, or dropped with a reason."""
+    """The trajectories of one prompt, scored: all that were drawn, or those whose score is ok."""
 
     epoch: int
     index: int
@@ -123,7 +125,7 @@ class Group:
     """The version at dispatch."""
     trajectories: tuple[Trajectory, ...]
     scores: tuple[Score, ...]
-    """One per trajectory, in the same order, all ok."""
+    """One per trajectory, in the same order, all ok; the id of each says which sample it was."""
 
     @property
     def key(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Runs a task: generate, look at the tokens as text, have them scored, hand back whole groups.
+"""Runs a task: generate, look at the tokens as text, have them scored, hand back groups.
 
     Task --> engine --> trajectories --> reward service --> groups, and what was dropped
 
@@ -7,15 +7,15 @@ The same worker runs inside a Ray actor (actor.py) and in the one-process assemb
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reward_service.client import RewardClient
-from reward_service.types import Score
+from reward_service.types import Sample, Score
 from rollout import environment
 from rollout.engines.base import Engine
 from rollout.environment import Decode
-from rollout.reports import Dropped, GroupSummary, TaskReport
+from rollout.reports import Dropped, FailedScore, GroupSummary, TaskReport
 from rollout.types import Completion, Group, Task, Trajectory, Turn
 from rollout.weights import Weights
 
@@ -41,22 +41,23 @@ class Worker:
         return self._engine.load(weights)
 
     def run(self, task: Task) -> TaskResult:
-        """Complete and score every prompt of the task. A group with a failed score is dropped whole."""
+        """Complete and score every prompt of the task. What a failed score costs, the task says."""
         start_s = time.monotonic()
         completions = self._engine.generate(environment.requests(task))
         generated_s = time.monotonic()
         played = self._trajectories(task, completions)
         samples = [s for turn, rows in played for s in environment.samples(turn, rows, task.policy_version)]
         scores = {score.id: score for score in self._rewards.score(samples)}
-        groups, dropped = self._judge(task, played, scores)
+        outcomes = [_judge(task, turn, trajectories, scores) for turn, trajectories in played]
+        groups = [outcome for outcome in outcomes if not isinstance(outcome, Dropped)]
         report = TaskReport(
             task=task,
-            groups=tuple(GroupSummary.of(group) for group in groups),
-            dropped=tuple(dropped),
+            groups=tuple(GroupSummary.of(group, failed) for group, failed in groups),
+            dropped=tuple(outcome for outcome in outcomes if isinstance(outcome, Dropped)),
             generate_s=generated_s - start_s,
             score_s=time.monotonic() - generated_s,
         )
-        return TaskResult(groups=tuple(groups), report=report)
+        return TaskResult(groups=tuple(group for group, _ in groups), report=report)
 
     def _trajectories(
         self, task: Task, completions: Sequence[Completion]
@@ -73,23 +74,33 @@ class Worker:
             for turn in task.turns
         ]
 
-    def _judge(
-        self, task: Task, played: Sequence[tuple[Turn, list[Trajectory]]], scores: dict[str, Score]
-    ) -> tuple[list[Group], list[Dropped]]:
-        """Groups whose scores are all ok, and the others with the first reason."""
-        groups, dropped = [], []
-        for turn, trajectories in played:
-            own = [scores[sample.id] for sample in environment.samples(turn, trajectories)]
-            failed = next((score for score in own if not score.is_ok), None)
-            if failed is None:
-                groups.append(environment.group(turn, trajectories, own, policy_version=task.policy_version))
-            else:
-                dropped.append(
-                    Dropped(
-                        epoch=turn.epoch,
-                        index=turn.index,
-                        reason=f"score_{failed.status}",
-                        message=failed.message,
-                    )
-                )
-        return groups, dropped
+
+def _judge(
+    task: Task, turn: Turn, trajectories: Sequence[Trajectory], scores: Mapping[str, Score]
+) -> tuple[Group, tuple[FailedScore, ...]] | Dropped:
+    """The group with the samples that it lost, or why there is no group."""
+    samples = environment.samples(turn, trajectories)
+    own = [scores[sample.id] for sample in samples]
+    failed = _failed(samples, own)
+    if not failed or (len(failed) < len(own) and not task.needs_whole_groups):
+        is_whole = task.needs_whole_groups
+        group = environment.group(
+            turn, trajectories, own, policy_version=task.policy_version, is_whole=is_whole
+        )
+        return group, failed
+    return Dropped(
+        epoch=turn.epoch,
+        index=turn.index,
+        reason=f"score_{failed[0].status}",
+        message=failed[0].message,
+        num_tokens=tuple(s.num_tokens for s, score in zip(samples, own, strict=True) if score.is_ok),
+        failed=failed,
+    )
+
+
+def _failed(samples: Sequence[Sample], scores: Sequence[Score]) -> tuple[FailedScore, ...]:
+    return tuple(
+        FailedScore(number=n, status=score.status, num_tokens=sample.num_tokens, message=score.message)
+        for n, (sample, score) in enumerate(zip(samples, scores, strict=True))
+        if not score.is_ok
+    )

@@ -9,7 +9,7 @@ from cluster.inline import Later
 from cluster.ports import Delivery, Lost, Published
 from learner.process import UpdateReport
 from reward_service.types import Score, Status
-from rollout.reports import Dropped, GroupSummary, TaskReport
+from rollout.reports import Dropped, FailedScore, GroupSummary, TaskReport
 from rollout.types import Group, Prompt, Sampling, Task, Trajectory, Turn
 
 
@@ -53,7 +53,10 @@ def make_group(
     )
 
 
-def make_summary(turn: Turn, version: int, rewards: tuple[float, ...] = (0.0, 1.0)) -> GroupSummary:
+def make_summary(
+    turn: Turn, version: int, rewards: tuple[float, ...] = (0.0, 1.0), num_samples: int = 0
+) -> GroupSummary:
+    """A group of these rewards; the other samples of `num_samples` failed."""
     return GroupSummary(
         epoch=turn.epoch,
         index=turn.index,
@@ -62,11 +65,26 @@ def make_summary(turn: Turn, version: int, rewards: tuple[float, ...] = (0.0, 1.
         parts={"exact": rewards},
         num_tokens=(3,) * len(rewards),
         num_truncated=0,
+        failed=tuple(make_failed(n, "error") for n in range(len(rewards), num_samples)),
     )
 
 
+def make_failed(number: int, status: str, num_tokens: int = 3) -> FailedScore:
+    return FailedScore(number=number, status=Status(status), num_tokens=num_tokens, message="a fake")
+
+
+def make_dropped(task: Task, turn: Turn, reason: str) -> Dropped:
+    """All scores of the group failed; the reason is "score_<status>"."""
+    status = reason.removeprefix("score_")
+    failed = tuple(make_failed(n, status) for n in range(task.num_samples))
+    return Dropped(epoch=turn.epoch, index=turn.index, reason=reason, message="a fake", failed=failed)
+
+
 class FakeRollouts:
-    """Plays tasks at once: every group gets what `play` says (rewards, or a reason to drop it)."""
+    """Plays tasks at once: every group gets what `play` says (rewards, or a reason to drop it).
+
+    Where there are fewer rewards than samples, the last samples failed with an error.
+    """
 
     def __init__(
         self,
@@ -100,11 +118,11 @@ class FakeRollouts:
             return [Lost(task=task, reason="killed")]
         outcomes = [(turn, self.play(task, turn)) for turn in task.turns]
         summaries = tuple(
-            make_summary(t, task.policy_version, o) for t, o in outcomes if not isinstance(o, str)
+            make_summary(t, task.policy_version, o, task.num_samples)
+            for t, o in outcomes
+            if not isinstance(o, str)
         )
-        dropped = tuple(
-            Dropped(epoch=t.epoch, index=t.index, reason=o) for t, o in outcomes if isinstance(o, str)
-        )
+        dropped = tuple(make_dropped(task, t, o) for t, o in outcomes if isinstance(o, str))
         report = TaskReport(task=task, groups=summaries, dropped=dropped, generate_s=0.1, score_s=0.1)
         return [Delivery(report=report, groups=summaries)]
 
@@ -129,7 +147,7 @@ class FakeLearner:
         self.num_stale = 0
         """So many of the oldest groups the next update finds too old."""
 
-    def warm_up(self) -> Later:
+    def warm_up(self, is_stopping: Callable[[], bool]) -> Later:
         return Later(lambda: {"loss": 0.0})
 
     def accept(self, delivery: Delivery, keys: frozenset[tuple[int, int]]) -> Later:

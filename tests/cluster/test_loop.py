@@ -3,11 +3,11 @@
 import pytest
 
 from antiphon.errors import UserError
-from cluster.dispatch import DispatchRule
 from cluster.evaluation import EvaluationConfig, Evaluator
 from cluster.journal import Journal
 from cluster.loop import Hooks, Loop
 from cluster.ports import Lost, StalledError
+from cluster.rule import DispatchRule
 from cluster.stop import Interrupted, StopRequest
 from rollout.prompts import PromptStream
 from tests.fakes import SAMPLING, FakeLearner, FakeRollouts, make_prompts, silent
@@ -23,7 +23,10 @@ def make_loop(tape, *, rollouts=None, learner=None, stop=None, stall_deadline_s=
         "sampling": SAMPLING,
         "seed": 0,
         "is_dropping_constant": False,
+        "needs_whole_groups": True,
         "max_failed_share": 0.5,
+        "probe_every_s": 0.02,
+        "pause_deadline_s": 0.0,
     }
     rule = DispatchRule(**{**numbers, **changes})
     return Loop(

@@ -230,5 +230,5 @@ def test_a_bug_in_the_learner_keeps_its_own_type(taker):
 def test_a_learner_that_does_not_answer_is_named(cluster):
     stuck = fakes.TakingActor.options(num_cpus=0).remote()
     with pytest.raises(StalledError, match="the learner did not warm up within"):
-        learning.RayLearner(stuck, 0.5).warm_up().result()
+        learning.RayLearner(stuck, 0.5).warm_up(lambda: False).result()
     ray.kill(stuck)
