@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.settings import Settings, parse
+from reward_service.building import build_reward
 from reward_service.config import RewardConfig
 from reward_service.reward import InvalidInput, Reward, Unparseable
-from reward_service.rubric import build_rubric
 from reward_service.types import Sample, Score
 
 HERE = "tests.reward_service.fakes_rewards"
@@ -23,13 +23,16 @@ def sample(completion: str = "", **fields: Any) -> Sample:
 
 def recipe(*components: Mapping[str, Any], **settings: Any) -> RewardConfig:
     """The reward section of a recipe, read as from YAML."""
-    return parse(RewardConfig, {"components": list(components), **settings}, "reward")
+    plain = {"components": list(components), "retry": {"num_retries": 0}}
+    return parse(RewardConfig, {**plain, **settings}, "reward")
 
 
 NEEDED_OPTIONS: dict[str, dict[str, Any]] = {
     "regex": {"pattern": "[a-z]+"},
     "length": {"max": 3},
     "reasoning_gym": {"dataset": "chain_sum"},
+    "json_schema": {"rules": {"type": "object"}},
+    "knowledge_graph": {"path": str(Path(__file__).parent / "data" / "countries.tsv")},
     "human": {"file": str(Path(__file__).parent / "data" / "human.jsonl")},
 }
 """What the built-in components cannot do without."""
@@ -37,7 +40,9 @@ NEEDED_OPTIONS: dict[str, dict[str, Any]] = {
 
 def judge(name: str, *samples: Sample, **options: Any) -> list[Score]:
     """The scores of one built-in component."""
-    return build_rubric(recipe({"name": name, **NEEDED_OPTIONS.get(name, {}), **options})).score(samples)
+    reward = build_reward(name, {**NEEDED_OPTIONS.get(name, {}), **options}, "reward.components.0")
+    reward.start()
+    return reward.score(samples)
 
 
 def value(name: str, completion: str, reference: str | None = None, **options: Any) -> float | None:

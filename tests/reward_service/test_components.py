@@ -12,7 +12,10 @@ from reward_service.types import Status
 from tests.reward_service.fakes_rewards import judge, sample, value
 
 ENTRY = {"question": "1 + 2 =", "answer": "3", "metadata": {"source_dataset": "chain_sum"}}
-NEEDS_NO_REFERENCE = {"human", "regex", "length", "reasoning_gym"}
+NEEDS_NO_REFERENCE = {
+    *("human", "regex", "length", "reasoning_gym"),
+    *("json_schema", "knowledge_graph", "repetition", "sentiment", "toxicity"),
+}
 AWKWARD = [
     "",
     " \n\t ",
