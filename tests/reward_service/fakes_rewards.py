@@ -33,6 +33,7 @@ NEEDED_OPTIONS: dict[str, dict[str, Any]] = {
     "reasoning_gym": {"dataset": "chain_sum"},
     "json_schema": {"rules": {"type": "object"}},
     "knowledge_graph": {"path": str(Path(__file__).parent / "data" / "countries.tsv")},
+    "noisy": {"of": "exact_match", "sigma": 0.5},
     "human": {"file": str(Path(__file__).parent / "data" / "human.jsonl")},
 }
 """What the built-in components cannot do without."""

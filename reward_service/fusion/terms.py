@@ -1,0 +1,137 @@
+"""The terms of the sum: a component on its own, or an ensemble of them. Used by Fusion.
+
+A term turns what its components said into one normalised number per sample, and says what it did.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from antiphon.schedules import Schedule, ScheduleConfig, value_at
+from reward_service.fusion.arrays import Floats, Ints
+from reward_service.fusion.config import EnsembleConfig, FusionPart
+from reward_service.fusion.ensemble import Ensemble
+from reward_service.fusion.normalize import Clip, Normalize, Normalizer
+
+Readings = Mapping[str, Sequence[tuple[float, ...]]]
+"""readings[label][sample]: the repeats that succeeded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a term makes of n samples."""
+
+    value: Floats
+    """[n], normalised and clipped; NaN where too little was said."""
+    corrections: Mapping[str, Floats] = field(default_factory=dict)
+    """What was done to get there, by the name that `Score.parts` shows. [n] each; NaN is not shown."""
+
+
+class Term(ABC):
+    """One summand of the reward."""
+
+    def __init__(self, name: str, weight: Schedule, normalize: Normalize, clip: Clip | None) -> None:
+        self.name = name
+        self._weight = weight
+        self._normalizer = Normalizer(normalize, clip)
+
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """Of its components."""
+
+    @abstractmethod
+    def judge(self, readings: Readings, group: Ints) -> Outcome:
+        """Learns from the samples, and makes a number of each."""
+
+    def weight_at(self, version: int) -> float:
+        return value_at(self._weight, version)
+
+    def shown_weight(self, version: int) -> dict[str, float]:
+        """For `Score.parts`: the weight, where it moves."""
+        moves = isinstance(self._weight, ScheduleConfig)
+        return {f"{self.name}/weight": self.weight_at(version)} if moves else {}
+
+    def stats(self) -> dict[str, float]:
+        """What running estimates believe."""
+        moments = self._normalizer.moments
+        return {f"{self.name}/mean": moments.mean, f"{self.name}/std": moments.std} if moments.count else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"normalizer": self._normalizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._normalizer.load_state_dict(state["normalizer"])
+
+    def _normalized(self, value: Floats, group: Ints, corrections: dict[str, Floats]) -> Outcome:
+        normal = self._normalizer.apply(value, group)
+        if not self._normalizer.is_identity:
+            corrections[f"{self.name}/normalized"] = normal
+        return Outcome(value=normal, corrections=corrections)
+
+
+class PlainTerm(Term):
+    """A component on its own: the mean of its repeats."""
+
+    def __init__(self, part: FusionPart) -> None:
+        super().__init__(part.label, part.weight, part.normalize, part.clip)
+        self._part = part
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return (self._part.label,)
+
+    def judge(self, readings: Readings, group: Ints) -> Outcome:
+        said = readings[self._part.label]
+        value = np.array([np.mean(calibrated(self._part, x)) if x else np.nan for x in said])
+        shown = {} if self._part.calibration is None else {f"{self.name}/calibrated": value}
+        return self._normalized(value, group, shown)
+
+
+class EnsembleTerm(Term):
+    """Several noisy judgements of one quantity."""
+
+    def __init__(self, name: str, config: EnsembleConfig, members: Sequence[FusionPart]) -> None:
+        super().__init__(name, config.weight, config.normalize, config.clip)
+        self._members = tuple(members)
+        self._ensemble = Ensemble(config, self.labels, [m.sigma for m in members])
+        self.num_needed = config.min_members or len(members)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(m.label for m in self._members)
+
+    def judge(self, readings: Readings, group: Ints) -> Outcome:
+        rows = [[calibrated(m, readings[m.label][i]) for m in self._members] for i in range(len(group))]
+        nothing: list[Sequence[float]] = [()] * len(self._members)
+        enough = [row if sum(map(bool, map(len, row))) >= self.num_needed else nothing for row in rows]
+        fused = self._ensemble.fuse(enough, group)
+        shown = {
+            self.name: fused.value,
+            f"{self.name}/sigma": fused.sigma,
+            f"{self.name}/shrinkage": fused.shrinkage,
+            f"{self.name}/outliers": fused.num_outliers.astype(float),
+            **{f"{label}/share": fused.share[:, i] for i, label in enumerate(self.labels)},
+        }
+        return self._normalized(fused.value, group, shown)
+
+    def stats(self) -> dict[str, float]:
+        return super().stats() | self._ensemble.stats()
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"ensemble": self._ensemble.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._ensemble.load_state_dict(state["ensemble"])
+
+
+def calibrated(part: FusionPart, values: Sequence[float]) -> tuple[float, ...]:
+    """Judgements on the scale of the labels, where the part has been calibrated."""
+    if part.calibration is None:
+        return tuple(values)
+    return tuple(part.calibration.apply(np.array(values, dtype=np.float64)).tolist())
