@@ -15,6 +15,8 @@ from pydantic import Field
 from antiphon.settings import Settings
 from reward_service.guards.delivery import Clock
 
+ROUNDING = 1e-9
+"""Shares are added and subtracted as they come and go."""
 State = Literal["closed", "half_open", "open"]
 
 
@@ -57,6 +59,8 @@ class Breaker:
         self._config, self._clock = config, clock
         self._calls: deque[tuple[float, float]] = deque()
         """When each call of the window ended, and the share that failed."""
+        self._sum = 0.0
+        """Of the shares in the window."""
         self._opened_at: float | None = None
         self._era = 0
         """Grows whenever the circuit opens or closes: what ends in another era than it began in says nothing
@@ -121,11 +125,12 @@ class Breaker:
     def _judge_window(self, failed_share: float) -> None:
         now = self._clock()
         self._calls.append((now, failed_share))
+        self._sum += failed_share
         while self._calls[0][0] < now - self._config.window_s:
-            self._calls.popleft()
+            self._sum -= self._calls.popleft()[1]
         num_calls = len(self._calls)
-        mean = sum(share for _, share in self._calls) / num_calls
-        if num_calls >= self._config.min_calls and mean >= self._config.max_failed_share:
+        is_bad = self._sum >= self._config.max_failed_share * num_calls - ROUNDING
+        if num_calls >= self._config.min_calls and is_bad:
             self._turn(opened_at=now)
 
     def _turn(self, opened_at: float | None) -> None:
@@ -135,3 +140,4 @@ class Breaker:
         self._era += 1
         self._num_probing = self._num_passed = 0
         self._calls.clear()
+        self._sum = 0.0

@@ -10,7 +10,7 @@ import json
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -101,21 +101,19 @@ def _mapping(value: object) -> dict[str, Any]:
     raise TypeError(f"{value!r} is no JSON")
 
 
-def identity_of(
-    reward: Reward, name: str, *, sees: tuple[str, ...] = CONTENT, is_comparative: bool = False
-) -> Identity:
+def identity_of(reward: Reward, name: str, *, is_comparative: bool = False) -> Identity:
     """The identity of a component that was built from its `name` in a recipe.
 
-    A component from an import path counts as another one whenever the file that defines it changes; files
-    that it imports in turn are not looked at.
+    A component from an import path counts as another one whenever the file that defines it changes;
+    files that it imports in turn are not looked at.
     """
-    options = reward.config.model_dump(mode="json")
+    outside = by_import_path(name) if ":" in name else None
     return Identity(
         name=name,
         version=reward.version,
-        options=options,
-        source=_source_digest(name) if ":" in name else "",
-        sees=sees,
+        options=reward.config.model_dump(mode="json"),
+        source=_source_digest(outside),
+        sees=CONTENT + _asked_for(outside),
         is_comparative=is_comparative,
     )
 
@@ -132,10 +130,18 @@ def _union(fields: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(sorted({name for names in fields for name in names}))
 
 
-def _source_digest(path: str) -> str:
-    """Digest of the file behind an import path; empty for what was not written in Python."""
+def _source_digest(code: object) -> str:
+    """Digest of the file that defines it; empty for what was not written in Python."""
     try:
-        file = inspect.getsourcefile(by_import_path(path))
+        file = inspect.getsourcefile(code)  # type: ignore[arg-type]
     except TypeError:
         return ""
     return "" if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def _asked_for(code: object) -> tuple[str, ...]:
+    """The fields beyond CONTENT that a function has as parameters. A class has promised to do without."""
+    if not inspect.isfunction(code):
+        return ()
+    parameters = inspect.signature(code).parameters
+    return tuple(f.name for f in fields(Sample) if f.name in parameters and f.name not in CONTENT)

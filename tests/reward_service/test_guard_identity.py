@@ -127,6 +127,17 @@ def test_code_from_outside_is_another_component_when_its_file_changes(
     assert identity_of(build_reward(name, {}, "w"), name) != before
 
 
+def by_id(completion: str, id: str) -> float:
+    return float(id)
+
+
+def test_a_function_that_asks_for_the_id_gets_a_score_for_each() -> None:
+    name = f"{__name__}:by_id"
+    identity = identity_of(build_reward(name, {}, "w"), name)
+    assert key(sample("1", id="1"), identity) != key(sample("1", id="2"), identity)
+    assert identity.sees == (*CONTENT, "id")
+
+
 def test_code_that_is_not_python_has_no_source() -> None:
     assert identity_of(build_reward("exact_match", {}, "w"), "math:sqrt").source == ""
 
