@@ -12,6 +12,18 @@ COMPONENTS = "reward_service.components"
 """Its modules hold the built-in components."""
 
 
+def import_path(name: str) -> str:
+    """Where a component lies: for processes that load this one only, and not all that are built in.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if ":" in name:
+        return name
+    found = find(Reward, COMPONENTS, name)
+    return f"{found.__module__}:{found.__qualname__}"
+
+
 def build_reward(name: str, options: Mapping[str, Any], where: str) -> Reward:
     """A component that was found and whose options fit; nothing heavy is loaded yet.
 

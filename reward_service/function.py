@@ -4,7 +4,8 @@
 
 Parameters called like a field of Sample (prompt, completion, reference, metadata, ...) receive it; all
 others are options that the recipe may set. A `reference` without a default is a demand: samples that have
-none are invalid input.
+none are invalid input. Functions run isolated: what is trusted, or holds a model, is written as a Reward,
+which says its own placement.
 """
 
 import inspect
@@ -26,6 +27,7 @@ class FunctionReward(Reward):
     """The score is what the function returns."""
 
     range = (float("-inf"), float("inf"))
+    placement = "isolated"
 
     def __init__(self, config: Settings, function: Callable[..., float]) -> None:
         super().__init__(config)

@@ -18,6 +18,8 @@ class ReasoningGym(Reward):
     """
 
     name = "reasoning_gym"
+    # A hundred verifiers by many hands; some evaluate what the policy writes.
+    placement = "isolated"
 
     class Config(Settings):
         dataset: str

@@ -13,6 +13,8 @@ class Regex(Reward):
     """1 where the pattern is found in the completion, else 0."""
 
     name = "regex"
+    # A pattern such as (a+)+$ takes time exponential in what the policy writes.
+    placement = "isolated"
 
     class Config(Settings):
         pattern: str
