@@ -10,7 +10,7 @@ learner learns. The loop knows neither Ray nor tensors: it sees two doors (ports
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,8 @@ class Loop:
         if groups:
             self.publish()
             self.record(groups, report.metrics)
+            for alarm in report.alarms:
+                self._hooks.on_event("alarm", **asdict(alarm))
         return bool(groups)
 
     def gather(self) -> None:

@@ -45,6 +45,7 @@ def build_learner_process(recipe: Recipe, pairs: tuple[Pair, ...], trajectories:
         trajectories=trajectories,
         warm_up=recipe.warm_up,
         seed=recipe.run.seed,
+        watch=recipe.watch,
     )
 
     def make_learner(lm: PreTrainedModel) -> Learner:

@@ -18,6 +18,7 @@ from reward_service.config import RewardConfig
 from rollout.config import RolloutConfig
 from rollout.encoding import EncodingConfig
 from rollout.models import ModelConfig
+from rollout.watch_config import WatchConfig
 
 
 class Loader(yaml.SafeLoader):
@@ -82,6 +83,7 @@ class Recipe(Settings):
     """A supervised phase on the references before the first update; null: none."""
     evaluation: EvaluationConfig = EvaluationConfig()
     metrics: MetricsConfig = MetricsConfig()
+    watch: WatchConfig = WatchConfig()
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
@@ -100,6 +102,18 @@ class Recipe(Settings):
         metric = self.evaluation.metric
         if metric is not None and metric not in labels:
             raise ValueError(f"evaluation.metric {metric!r} is none of the reward components {labels}")
+        return self
+
+    @model_validator(mode="after")
+    def _watched_is_scored(self) -> Self:
+        components = self.reward.components
+        known = {c.shown_as for c in components} | {c.estimates for c in components}
+        for name in ("trusted", "agreeing"):
+            strange = [label for label in getattr(self.watch, name) if label not in known]
+            # The components of a shared service are not known here.
+            if strange and components:
+                labels = sorted(label for label in known if label)
+                raise ValueError(f"watch.{name} {strange[0]!r} is none of the reward components {labels}")
         return self
 
     def to_dict(self) -> dict[str, Any]:

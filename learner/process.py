@@ -19,8 +19,11 @@ from learner.model import PolicyModel
 from learner.replay import Replay
 from learner.state import load_state, save_state
 from learner.supervised import Pair, SupervisedConfig, supervise
+from rollout.alarms import Alarm
 from rollout.trajectories import write_parquet
 from rollout.types import Group
+from rollout.watch import Watch
+from rollout.watch_config import WatchConfig
 from rollout.weights import Weights, pack
 
 Key = tuple[int, int]
@@ -37,6 +40,8 @@ class UpdateReport:
     stale: tuple[Key, ...]
     """Keys of the groups that were too old and left the replay untrained."""
     metrics: dict[str, float]
+    alarms: tuple[Alarm, ...] = ()
+    """What the watch over the batch found worth a person's look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,7 @@ class ProcessRule:
     """The trajectory store of the run."""
     warm_up: SupervisedConfig | None
     seed: int
+    watch: WatchConfig
 
 
 class LearnerProcess:
@@ -69,6 +75,7 @@ class LearnerProcess:
         self._make_learner = make_learner
         self._replay = replay
         self._pairs = pairs
+        self._watch = Watch(rule.watch)
 
     @cached_property
     def learner(self) -> Learner:
@@ -100,14 +107,20 @@ class LearnerProcess:
             self._replay.add(group)
 
     def update(self, version: int) -> UpdateReport:
-        """Drop what is too old, learn from the next batch, and append it to the trajectory store."""
+        """Drop what is too old, learn from the next batch, look it over, and store its trajectories."""
         stale = tuple(g.key for g in self._replay.sweep(version, self._rule.max_lag))
         if not self._replay.ready(self._rule.groups_per_update):
             return UpdateReport(trained=(), stale=stale, metrics={})
         groups = self._replay.take(self._rule.groups_per_update)
         metrics = self.learner.update(groups)
         write_parquet(groups, self._rule.trajectories, version)
-        return UpdateReport(trained=tuple(g.key for g in groups), stale=stale, metrics=metrics)
+        seen = self._watch.look(groups, version + 1)
+        return UpdateReport(
+            trained=tuple(g.key for g in groups),
+            stale=stale,
+            metrics={**metrics, **seen.metrics},
+            alarms=seen.alarms,
+        )
 
     def pack(self, version: int) -> Weights:
         """The policy, without heads, as it travels to the actors."""
@@ -117,11 +130,13 @@ class LearnerProcess:
         """Write everything that has state into the folder."""
         save_state(self.learner.state_dict(), folder, "learner")
         save_state(self._replay.state_dict(), folder, "replay")
+        save_state(self._watch.state_dict(), folder, "watch")
 
     def load(self, folder: Path) -> None:
         """Take up what `save` wrote."""
         self.learner.load_state_dict(load_state(folder, "learner"))
         self._replay.load_state_dict(load_state(folder, "replay"))
+        self._watch.load_state_dict(load_state(folder, "watch"))
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """The loop against fakes: the order of events is read from a tape."""
 
+from dataclasses import replace
+
 import pytest
 
 from antiphon.errors import UserError
@@ -9,11 +11,14 @@ from cluster.loop import Hooks, Loop
 from cluster.ports import Lost, StalledError
 from cluster.rule import DispatchRule
 from cluster.stop import Interrupted, StopRequest
+from rollout.alarms import Alarm, Example
 from rollout.prompts import PromptStream
 from tests.fakes import SAMPLING, FakeLearner, FakeRollouts, make_prompts, silent
 
 
-def make_loop(tape, *, rollouts=None, learner=None, stop=None, stall_deadline_s=60.0, **changes):
+def make_loop(
+    tape, *, rollouts=None, learner=None, stop=None, stall_deadline_s=60.0, on_event=silent, **changes
+):
     numbers = {
         "num_updates": 2,
         "groups_per_update": 4,
@@ -39,7 +44,7 @@ def make_loop(tape, *, rollouts=None, learner=None, stop=None, stall_deadline_s=
         ),
         stop=stop or StopRequest(),
         journal=Journal(),
-        hooks=Hooks(on_update=silent, on_measurement=silent, on_event=silent),
+        hooks=Hooks(on_update=silent, on_measurement=silent, on_event=on_event),
         stall_deadline_s=stall_deadline_s,
     )
 
@@ -211,3 +216,25 @@ def test_an_evaluation_waits_for_the_replacement_of_the_only_actor():
     loop = make_loop(tape, rollouts=rollouts)
     loop.show(0)
     assert loop.measure().n == 6
+
+
+def test_an_alarm_becomes_an_event_after_the_update_that_raised_it():
+    example = Example(prompt="p", completion="c", value=1.0, parts={"exact": 1.0})
+    alarm = Alarm(
+        **{"name": "duplicates_in_batch", "subject": "", "version": 1, "value": 1.0, "threshold": 0.9},
+        message="they are all the same",
+        examples=(example,),
+    )
+
+    class Watching(FakeLearner):
+        def _update(self, version):
+            return replace(super()._update(version), alarms=(alarm,) if version == 0 else ())
+
+    tape = []
+
+    def note(kind, **facts):
+        tape.append((kind, facts["version"], facts["examples"][0]["completion"]))
+
+    run(make_loop(tape, learner=Watching(tape, 4), on_event=note))
+    assert tape.count(("alarm", 1, "c")) == 1
+    assert tape.index("load 1") < tape.index(("alarm", 1, "c")) < tape.index("update from 1")

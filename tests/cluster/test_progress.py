@@ -28,3 +28,10 @@ def test_a_measurement_tells_how_many_could_not_be_scored():
 
 def test_what_looks_like_markup_is_printed_as_it_is():
     assert printed(lambda p: p.say("skipped [bold] step_000002")) == ["skipped [bold] step_000002"]
+
+
+def test_an_alarm_is_one_line_and_other_events_are_none():
+    facts = {"name": "length_correlation", "message": "longer completions are paid more", "examples": []}
+    line = "alarm: longer completions are paid more (examples are in events.jsonl)"
+    assert printed(lambda p: p.event("alarm", facts)) == [line]
+    assert printed(lambda p: p.event("task_lost", {})) == []
