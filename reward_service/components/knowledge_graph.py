@@ -70,8 +70,9 @@ class KnowledgeGraph(Reward):
         self._reader: Reader
 
     def start(self) -> None:
-        self._graph = read_graph(self._path, self._aliases, self.config.functional)
-        self._reader = Reader(self._graph, self.config.ignored_words)
+        ignored = self.config.ignored_words
+        self._graph = read_graph(self._path, self._aliases, self.config.functional, ignored)
+        self._reader = Reader(self._graph, ignored)
 
     def score_one(self, sample: Sample) -> float:
         verdicts = [(c, self._graph.verdict(c)) for c in self._reader.claims(sample.completion)]

@@ -19,13 +19,16 @@ HEADER = ["head", "relation", "tail"]
 FORMATS = tuple(sorted([*TABLES, *RDF_FORMATS]))
 
 
-def read_graph(path: Path, aliases: Path | None, functional: Collection[str]) -> Graph:
+def read_graph(
+    path: Path, aliases: Path | None, functional: Collection[str], ignored: Collection[str] = ()
+) -> Graph:
     """The graph of a file, with further names from a second one.
 
     Args:
         aliases: TSV of two columns: an entity or relation as the graph calls it, and another name or, for a
             relation, a template.
         functional: relations of which a head has at most one, besides those that an RDF file declares.
+        ignored: words that do not count; a relation's name must have others to be looked for.
 
     Raises:
         UserError: a file that cannot be read, or an alias or functional relation that the graph lacks.
@@ -36,7 +39,7 @@ def read_graph(path: Path, aliases: Path | None, functional: Collection[str]) ->
     entities = {name for t in triples for name in (t.head, t.tail)}
     relations = {t.relation for t in triples}
     wordings = {known: set(names.get(known) or [known]) for known in entities | relations}
-    for known, alias in _read_aliases(aliases, wordings, relations):
+    for known, alias in _read_aliases(aliases, wordings, relations, ignored):
         wordings[known].add(alias)
     for relation in functional:
         if relation not in relations:
@@ -44,16 +47,16 @@ def read_graph(path: Path, aliases: Path | None, functional: Collection[str]) ->
     return Graph(
         triples,
         entity_names={e: [n for n in sorted(wordings[e]) if words_of(n)] for e in entities},
-        templates={r: [t for n in sorted(wordings[r]) if (t := _template(n))] for r in relations},
+        templates={r: [t for n in sorted(wordings[r]) if (t := _template(n, ignored))] for r in relations},
         functional={*functional, *(declared & relations)},
     )
 
 
-def _template(name: str) -> str | None:
-    """How a text states a relation of that name; None for a name without words."""
+def _template(name: str, ignored: Collection[str]) -> str | None:
+    """How a text states a relation of that name; None for a name without words that count."""
     if HEAD in name or TAIL in name:
         return name
-    return f"{HEAD} {name} {TAIL}" if words_of(name) else None
+    return f"{HEAD} {name} {TAIL}" if words_of(name, frozenset(ignored)) else None
 
 
 def _rows(path: Path, delimiter: str, num_columns: int) -> Iterator[tuple[int, list[str]]]:
@@ -83,7 +86,10 @@ def _read_table(path: Path) -> tuple[set[Triple], dict[str, set[str]], frozenset
 
 
 def _read_aliases(
-    path: Path | None, wordings: Mapping[str, Collection[str]], relations: Collection[str]
+    path: Path | None,
+    wordings: Mapping[str, Collection[str]],
+    relations: Collection[str],
+    ignored: Collection[str],
 ) -> Iterator[tuple[str, str]]:
     """Pairs of what the graph calls it, and how else it may be called."""
     if path is None:
@@ -99,13 +105,13 @@ def _read_aliases(
             )
         for known in sorted(by_name[name]):
             if HEAD in alias or TAIL in alias:
-                _check_template(alias, f"{path}, line {line}", is_relation=known in relations)
+                _check_template(alias, ignored, f"{path}, line {line}", is_relation=known in relations)
             yield known, alias
 
 
-def _check_template(alias: str, where: str, is_relation: bool) -> None:
+def _check_template(alias: str, ignored: Collection[str], where: str, is_relation: bool) -> None:
     try:
-        template_items(alias)
+        template_items(alias, ignored)
     except ValueError as error:
         raise UserError(f"{where}: {error}", remedy="correct the template") from None
     if not is_relation:
