@@ -5,9 +5,9 @@ weight: {kind: linear, start: 0.0, end: 0.5, num_updates: 100}
 """
 
 import math
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from antiphon.settings import Settings
 
@@ -32,7 +32,13 @@ class ScheduleConfig(Settings):
         return self
 
 
-Schedule = float | ScheduleConfig
+def _form(value: object) -> str:
+    return "<section>" if isinstance(value, dict | ScheduleConfig) else "<number>"
+
+
+Schedule = Annotated[
+    Annotated[float, Tag("<number>")] | Annotated[ScheduleConfig, Tag("<section>")], Discriminator(_form)
+]
 """A constant, or a section."""
 
 

@@ -37,7 +37,8 @@ def parse(model: type[Model], section: Mapping[str, Any], where: str = "") -> Mo
 
 def _problem(model: type[BaseModel], error: Any, where: str) -> tuple[str, str]:
     """One mistake as (what is wrong, what to do)."""
-    path = [str(part) for part in error["loc"]]
+    # Of a setting that has several forms, the form that was recognised is in the path too.
+    path = [str(part) for part in error["loc"] if not str(part).startswith("<")]
     key = ".".join([where, *path] if where else path)
     if error["type"] == "extra_forbidden":
         known = _fields_at(model, path[:-1])

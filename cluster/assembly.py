@@ -15,7 +15,8 @@ from cluster.parts import build_learner_process, build_worker
 from cluster.plan import Plan
 from cluster.ports import LearnerSide, RolloutSide
 from cluster.recipe import Recipe
-from reward_service.client import LocalClient
+from reward_service.client import RewardClient
+from reward_service.opening import open_rewards
 
 Sides = tuple[RolloutSide, LearnerSide]
 
@@ -38,7 +39,7 @@ def _inline(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
     from cluster.inline import InlineLearner, InlineRollouts
 
     recipe = plan.recipe
-    worker = build_worker(recipe, LocalClient(plan.rubric))
+    worker = build_worker(recipe, open_rewards(recipe.reward))
     process = build_learner_process(recipe, tuple(plan.pairs), trajectories)
     num_queued = 2 * recipe.rollout.num_actors
     yield (
@@ -67,7 +68,11 @@ def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
             .remote(make_process, learner_threads(recipe))
         )
         application = f"{run_id}-reward"
-        rewards = HandleClient(deploy(recipe.reward, application), recipe.reward)
+        rewards: RewardClient = (
+            HandleClient(deploy(recipe.reward, application), recipe.reward)
+            if recipe.reward.shared is None
+            else open_rewards(recipe.reward)
+        )
         make_worker = partial(build_worker, recipe, rewards)
         options = {"num_cpus": cluster.cpus_per_actor, "num_gpus": cluster.gpus_per_actor}
         rollouts = RayRollouts(
@@ -86,4 +91,5 @@ def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
         finally:
             rollouts.close()
             learner.close()
-            shutdown(application)
+            if recipe.reward.shared is None:
+                shutdown(application)

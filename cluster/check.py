@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cluster.plan import Plan, describe, prepare
+from cluster.plan import Plan, describe, prepare, reserved
 from cluster.progress import Progress
 from cluster.recipe import Recipe, parse_recipe
 from cluster.run_dir import RunDir
@@ -79,13 +79,10 @@ def _caps(recipe: Recipe) -> list[str]:
 
 def _resources(recipe: Recipe) -> dict[str, Any]:
     """What the recipe reserves, beside what is here. Another cluster is asked when the run starts."""
-    cluster, num_actors = recipe.cluster, recipe.rollout.num_actors
-    reward_cpus = recipe.reward.num_replicas * recipe.reward.num_cpus_per_replica
-    cpus = num_actors * cluster.cpus_per_actor + cluster.learner_cpus + reward_cpus
-    gpus = num_actors * cluster.gpus_per_actor + cluster.learner_gpus
+    needs = reserved(recipe)
     return {
-        "reserved": f"{cpus:g} CPUs, {gpus:g} GPUs",
+        "reserved": f"{needs['CPU']:g} CPUs, {needs['GPU']:g} GPUs",
         "here": f"{os.cpu_count()} CPUs",
-        "torch threads": f"{num_actors} x {recipe.rollout.num_threads} actors + "
+        "torch threads": f"{recipe.rollout.num_actors} x {recipe.rollout.num_threads} actors + "
         f"{recipe.learner.num_threads or os.cpu_count()} learner",
     }

@@ -3,7 +3,6 @@
 `prepare` turns a recipe into a plan: plug-ins resolved, prompts encoded, rewards tried once.
 """
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,9 @@ from antiphon.errors import UserError
 from cluster.recipe import Recipe
 from learner.algorithms.base import Algorithm
 from learner.supervised import Pair
-from reward_service.rubric import Rubric, build_rubric
-from reward_service.types import Sample, Score
+from reward_service import lines as reward_lines
+from reward_service.trial import try_rewards
+from reward_service.types import Sample
 from rollout.encoding import Encoder
 from rollout.engines.base import Engine
 from rollout.models import load_config, load_tokenizer, max_context
@@ -33,7 +33,6 @@ class Plan:
     pairs: Sequence[Pair]
     """What the supervised phase teaches; empty without one."""
     algorithm: Algorithm
-    rubric: Rubric
 
 
 def prepare(recipe: Recipe) -> Plan:
@@ -44,12 +43,12 @@ def prepare(recipe: Recipe) -> Plan:
     """
     algorithm = build_algorithm(recipe)
     plugins.configure(Engine, "rollout.engines", recipe.rollout.engine, "rollout.engine")
-    rubric = build_rubric(recipe.reward)
+    reward_lines.check_rewards(recipe.reward)
     encoder = build_encoder(recipe)
     split = read_source(recipe.data, "data")
     train = encoder.encode_all(split.train, "data (train)")
     held_out = encoder.encode_all(split.held_out, "data (held out)")
-    _try_rewards(rubric, held_out[0], recipe.reward.deadline_s)
+    try_rewards(recipe.reward, _sample(held_out[0]))
     pairs = _pairs(train, encoder) if recipe.warm_up else ()
     return Plan(
         recipe=recipe,
@@ -58,7 +57,6 @@ def prepare(recipe: Recipe) -> Plan:
         held_out=held_out,
         pairs=pairs,
         algorithm=algorithm,
-        rubric=rubric,
     )
 
 
@@ -102,13 +100,9 @@ def _pairs(train: Sequence[Prompt], encoder: Encoder) -> tuple[Pair, ...]:
     return tuple((p.token_ids, encoder.target_ids(reference)) for p, reference in known)
 
 
-def _try_rewards(rubric: Rubric, prompt: Prompt, deadline_s: float) -> None:
-    """Score one completion, so that a reward that cannot work is found before training.
-
-    Raises:
-        UserError: a component failed, or did not answer in time.
-    """
-    sample = Sample(
+def _sample(prompt: Prompt) -> Sample:
+    """A completion that the policy could have written, to try the rewards on."""
+    return Sample(
         id="trial",
         prompt=prompt.text,
         completion=prompt.reference or "a completion",
@@ -116,21 +110,16 @@ def _try_rewards(rubric: Rubric, prompt: Prompt, deadline_s: float) -> None:
         metadata=prompt.metadata,
         num_tokens=1,
     )
-    scores: list[Score] = []
-    # A thread that hangs cannot be ended, but a daemon does not keep the process alive.
-    trial = threading.Thread(target=lambda: scores.extend(rubric.score([sample])), daemon=True)
-    trial.start()
-    trial.join(deadline_s)
-    if not scores:
-        raise UserError(
-            f"the reward gave no score to the first held-out prompt within {deadline_s:g} s",
-            remedy="make the component faster, or raise reward.deadline_s",
-        )
-    if not scores[0].is_ok:
-        raise UserError(
-            f"the reward fails on the first held-out prompt: {scores[0].status}: {scores[0].message}",
-            remedy="mend the component, or choose one that fits the data",
-        )
+
+
+def reserved(recipe: Recipe) -> dict[str, float]:
+    """The CPUs and GPUs that Ray reserves for the actors, the learner and the reward service."""
+    cluster, num_actors = recipe.cluster, recipe.rollout.num_actors
+    rewards = reward_lines.reserved(recipe.reward)
+    return {
+        "CPU": num_actors * cluster.cpus_per_actor + cluster.learner_cpus + rewards["CPU"],
+        "GPU": num_actors * cluster.gpus_per_actor + cluster.learner_gpus + rewards["GPU"],
+    }
 
 
 def describe(plan: Plan) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import ray
 
 from antiphon.errors import UserError
+from cluster.plan import reserved
 from cluster.recipe import Recipe
 
 
@@ -39,17 +40,12 @@ def check_fit(recipe: Recipe, resources: dict[str, float]) -> None:
     Raises:
         UserError: with the sum, and what to lower.
     """
-    cluster, num_actors = recipe.cluster, recipe.rollout.num_actors
-    reward_cpus = recipe.reward.num_replicas * recipe.reward.num_cpus_per_replica
-    needs = {
-        "CPU": num_actors * cluster.cpus_per_actor + cluster.learner_cpus + reward_cpus,
-        "GPU": num_actors * cluster.gpus_per_actor + cluster.learner_gpus,
-    }
-    for kind, need in needs.items():
+    for kind, need in reserved(recipe).items():
         has = resources.get(kind, 0.0)
         if need > has:
             raise UserError(
-                f"rollout.num_actors {num_actors}, the learner and the reward service need {need:g} {kind}s, "
+                f"rollout.num_actors {recipe.rollout.num_actors}, the learner and the reward service "
+                f"need {need:g} {kind}s, "
                 f"the cluster has {has:g}",
                 remedy=f"set rollout.num_actors or cluster.{kind.lower()}s_per_actor lower, or add nodes",
             )

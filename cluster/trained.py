@@ -23,7 +23,7 @@ from cluster.ports import Delivery
 from cluster.recipe import Recipe, load_recipe, parse_recipe
 from cluster.run_dir import RunDir
 from cluster.train import newest_checkpoint
-from reward_service.client import LocalClient
+from reward_service.opening import open_rewards
 from rollout.models import load_model, load_tokenizer
 from rollout.prompts import Example
 from rollout.types import Request
@@ -70,7 +70,7 @@ def measure(path: Path) -> dict[str, Any]:
     plan = prepare(recipe)
     engine = build_engine(recipe, model.to(getattr(torch, recipe.rollout.weights_dtype)))
     engine.policy_version = version
-    worker = Worker(engine, LocalClient(plan.rubric), plan.encoder.decode)
+    worker = Worker(engine, open_rewards(plan.recipe.reward), plan.encoder.decode)
     evaluator = Evaluator(
         recipe.evaluation, plan.held_out, recipe.rollout.sampling, recipe.run.seed, itertools.count()
     )

@@ -1,26 +1,22 @@
 """The rewards as a Ray Serve application, and the client that reaches it by handle.
 
-    rollout worker --HandleClient--> Scorer replicas (the rubric)
-    anybody else   --HTTP--> Door --HandleClient--> Scorer replicas
+    rollout worker --HandleClient--> Gateway --> CpuScorer replicas, and one deployment per model or judge
+    anybody else   --HTTP----------> Gateway
 
-One application per run, named by the caller. The only file of this folder that knows Ray.
+One application per run, named by the caller. What its processes do is in replicas.py.
 """
 
-import asyncio
 import errno
-import faulthandler
 import logging
 import socket
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ray
-from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
-from ray.serve.config import HTTPOptions, ProxyLocation
+from ray.serve.config import AutoscalingConfig, HTTPOptions, ProxyLocation
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus, LoggingConfig
@@ -28,47 +24,31 @@ from ray.serve.schema import ApplicationStatus, LoggingConfig
 from antiphon.errors import UserError
 from reward_service.client import Receive, RemoteClient, seconds_until
 from reward_service.config import HttpConfig, RewardConfig
-from reward_service.http import digest, door, token_of
-from reward_service.rubric import build_rubric
-from reward_service.types import Sample, Score
+from reward_service.http.gatekeeper import digest, token_of
+from reward_service.lines import BUNDLE, check_rewards, placements
+from reward_service.replicas import CpuScorer, Gateway, OwnScorer
+from reward_service.types import Sample
 
-SCORER = "Scorer"
+GATEWAY, CPU = "Gateway", "CpuScorer"
 GRACE_S = 2.0
 """How long a replica may finish its request when the service is shut down."""
 HEALTH_PERIOD_S = 1.0
 """How soon Serve notices that a replica ended; the default of 10 s would be several rollout batches."""
 PING_DEADLINE_S = 5.0
+PATIENCE_S = 0.5
+"""How much longer than the gateway its client waits: an answer that says "timeout" is better than none."""
 POLL_S = 0.1
-STDERR = 2
-"""The file descriptor itself: Ray replaces sys.stderr."""
+MAX_ONGOING = 256
+"""Requests in the gateway, which only waits for others."""
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 
-
-class Scorer:
-    """A replica: scores one request after the other, in a thread, and is expendable.
-
-    A request that is being scored for longer than the deadline ends the process, with the stacks of its
-    threads on stderr: nobody waits for it any more, and what hangs would hang the next request too. The
-    watch is faulthandler's, because a regex that does not end holds the interpreter lock for ever.
-    """
-
-    def __init__(self, config: RewardConfig) -> None:
-        self._rubric = build_rubric(config)
-        self._deadline_s = config.deadline_s
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rubric")
-
-    async def score(self, samples: Sequence[Sample]) -> list[Score]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._score, samples)
-
-    def _score(self, samples: Sequence[Sample]) -> list[Score]:
-        faulthandler.dump_traceback_later(self._deadline_s, exit=True, file=STDERR)
-        try:
-            return self._rubric.score(samples)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-
-    async def ping(self) -> None:
-        """Answers while the replica is there, busy or not."""
+COMMON: dict[str, Any] = {
+    "graceful_shutdown_timeout_s": GRACE_S,
+    "graceful_shutdown_wait_loop_s": POLL_S,
+    "health_check_period_s": HEALTH_PERIOD_S,
+    "logging_config": QUIET,
+}
+"""Settings of every deployment."""
 
 
 class HandleClient(RemoteClient):
@@ -77,18 +57,32 @@ class HandleClient(RemoteClient):
     def __init__(self, handle: DeploymentHandle, config: RewardConfig) -> None:
         super().__init__(
             deadline_s=config.deadline_s,
-            num_retries=config.num_retries,
+            num_retries=config.retry.num_retries,
             max_batch_size=config.max_batch_size,
         )
         self._handle = handle
 
     def _send(self, samples: Sequence[Sample], deadline: float) -> Receive:
-        response = self._handle.score.remote(list(samples))
-        return lambda: _receive(response, seconds_until(deadline))
+        left_s = seconds_until(deadline)
+        response = self._handle.score.remote(list(samples), left_s)
+        return lambda: _receive(response, seconds_until(deadline) + min(PATIENCE_S, 0.1 * self._deadline_s))
 
     def ping(self) -> None:
-        """Raises TimeoutError or ConnectionError unless a replica is there."""
+        """Raises TimeoutError or ConnectionError unless every component is there."""
         _receive(self._handle.ping.remote(), PING_DEADLINE_S)
+
+    def stats(self) -> dict[str, dict[str, float]]:
+        """What the service counted, by component."""
+        answer: dict[str, dict[str, float]] = _receive(self._handle.all_stats.remote(), PING_DEADLINE_S)
+        return answer
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the service must not forget over a restart; JSON-able."""
+        answer: dict[str, Any] = _receive(self._handle.state.remote(), PING_DEADLINE_S)
+        return answer
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        _receive(self._handle.load.remote(state), PING_DEADLINE_S)
 
 
 def _receive(response: Any, timeout_s: float) -> Any:
@@ -104,26 +98,14 @@ def _receive(response: Any, timeout_s: float) -> Any:
         raise ConnectionError(str(error)) from error
 
 
-@serve.ingress()
-class Door:
-    """The HTTP door as a deployment of its own: it answers while replicas score, hang or are replaced."""
-
-    def __init__(self, scorer: DeploymentHandle, config: RewardConfig, token_digest: bytes | None) -> None:
-        self._client = HandleClient(scorer, config)
-        self._token_digest = token_digest
-
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        return door(self._client, self._client.ping, self._token_digest)
-
-
 def deploy(config: RewardConfig, name: str) -> DeploymentHandle:
-    """Starts the service of the run called `name` in the connected Ray cluster; returns when it scores.
+    """Starts the service called `name` in the connected Ray cluster; returns when it scores.
 
     Raises:
         UserError: a mistake in the recipe (before anything is started), a replica that does not start, or
             an HTTP door that the running Serve instance cannot open.
     """
-    build_rubric(config)
+    check_rewards(config)
     token = token_of(config.http)
     _start_outside(config.http)
     application = _application(config, None if token is None else digest(token))
@@ -138,7 +120,7 @@ def deploy(config: RewardConfig, name: str) -> DeploymentHandle:
             remedy="only one run of a cluster can open the HTTP door; the others reach it by its URL",
         ) from error
     _wait_until_running(name, config.start_deadline_s)
-    return serve.get_deployment_handle(SCORER, app_name=name)
+    return serve.get_deployment_handle(GATEWAY, app_name=name)
 
 
 def shutdown(name: str) -> None:
@@ -195,21 +177,57 @@ def _check_port(http: HttpConfig) -> None:
 
 
 def _application(config: RewardConfig, token_digest: bytes | None) -> serve.Application:
-    """The scorer, behind the door where there is one."""
-    scorer = serve.deployment(
-        name=SCORER,
-        num_replicas=config.num_replicas,
-        ray_actor_options={"num_cpus": config.num_cpus_per_replica},
-        max_ongoing_requests=config.max_ongoing_requests,
-        graceful_shutdown_timeout_s=GRACE_S,
-        graceful_shutdown_wait_loop_s=POLL_S,
-        health_check_period_s=HEALTH_PERIOD_S,
-        logging_config=QUIET,
-    )(Scorer).bind(config)
-    if not config.http.enabled:
-        return scorer
-    outside = serve.deployment(name="Door", ray_actor_options={"num_cpus": 0}, logging_config=QUIET)(Door)
-    return outside.bind(scorer, config, token_digest)
+    """The gateway in front of its scorers."""
+    placed = placements(config)
+    scorers = {}
+    if placed["cpu"] or placed["isolated"]:
+        scorers[BUNDLE] = serve.deployment(
+            name=CPU,
+            ray_actor_options={"num_cpus": config.num_cpus_per_replica},
+            max_ongoing_requests=config.max_ongoing_requests,
+            **_replicas(config.num_replicas, config.max_replicas, target=2.0),
+            **COMMON,
+        )(CpuScorer).bind(config)
+    for where, component in placed["own"]:
+        service = component.service
+        scorers[component.shown_as] = serve.deployment(
+            name=_deployment_name(where, component.shown_as),
+            ray_actor_options={"num_cpus": service.num_cpus, "num_gpus": service.num_gpus},
+            max_ongoing_requests=service.max_ongoing_requests,
+            **_replicas(service.num_replicas, service.max_replicas, target=4.0),
+            **COMMON,
+        )(OwnScorer).bind(component, where)
+    gateway = serve.deployment(
+        name=GATEWAY,
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=MAX_ONGOING,
+        max_queued_requests=config.http.max_waiting,
+        **COMMON,
+    )(Gateway)
+    return gateway.bind(config, scorers, token_digest)
+
+
+def _replicas(num_replicas: int, max_replicas: int | None, target: float) -> dict[str, Any]:
+    """A fixed number, or one that follows the queue quickly: rollouts come in bursts of seconds, and Serve's
+    own delays (30 s up, 600 s down) would miss all of them."""
+    if max_replicas is None or max_replicas <= num_replicas:
+        return {"num_replicas": num_replicas}
+    scaling = AutoscalingConfig(
+        min_replicas=num_replicas,
+        max_replicas=max_replicas,
+        target_ongoing_requests=target,
+        upscale_delay_s=1.0,
+        downscale_delay_s=60.0,
+        metrics_interval_s=0.5,
+        look_back_period_s=2.0,
+    )
+    return {"autoscaling_config": scaling}
+
+
+def _deployment_name(where: str, label: str) -> str:
+    """Serve wants plain names, as it shows them in paths; the place in the recipe makes it unique."""
+    plain = "".join(c if c.isalnum() else "_" for c in label)
+    return f"{where.rpartition('.')[2]}_{plain}"
 
 
 def _wait_until_running(name: str, deadline_s: float) -> None:

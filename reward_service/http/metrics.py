@@ -1,30 +1,38 @@
-"""What the HTTP door counts, for Prometheus. Calls by handle do not pass the door and are not in it."""
+"""What the service counts, for Prometheus: what came through this door, and what components met with."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from reward_service.types import Score, Status
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+PREFIX = "antiphon_reward_"
+Stats = Callable[[], Mapping[str, Mapping[str, float]]]
+"""What a guard and a component count, by component: `cache/num_hits`, `breaker/state`, …"""
+GAUGES = ("budget/", "flights/num_in_flight", "cache/num_entries")
+"""Of the names that begin with num_, those that may fall."""
 
 
 class DoorMetrics:
     """Its own registry, so that two doors in one process do not collide."""
 
-    content_type = CONTENT_TYPE_LATEST
-
-    def __init__(self) -> None:
+    def __init__(self, stats: Stats) -> None:
         self._registry = CollectorRegistry()
+        self._registry.register(_ComponentCollector(stats))
         self._samples = Counter(
-            "antiphon_reward_http_samples_total",
-            "Samples answered, by status.",
+            f"{PREFIX}http_samples_total",
+            "Samples answered through the HTTP door, by status.",
             ["status"],
             registry=self._registry,
         )
         self._duration = Histogram(
-            "antiphon_reward_http_request_duration_seconds",
-            "From the arrival of a request to its scores.",
+            f"{PREFIX}http_request_duration_seconds",
+            "From the arrival of a request at the HTTP door to its scores.",
             registry=self._registry,
         )
         for status in Status:
@@ -44,3 +52,27 @@ class DoorMetrics:
 
     def exposition(self) -> bytes:
         return generate_latest(self._registry)
+
+
+class _ComponentCollector(Collector):
+    """Reads the stats of the gateway when Prometheus asks."""
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterable[Metric]:
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for component, values in self._stats().items():
+            for name, value in values.items():
+                family = families.setdefault(name, _family(name))
+                family.add_metric([component], value)
+        return families.values()
+
+
+def _family(name: str) -> CounterMetricFamily | GaugeMetricFamily:
+    """`cache/num_hits` becomes the counter `antiphon_reward_cache_hits_total`, `breaker/state` a gauge."""
+    part, _, what = name.rpartition("/")
+    is_counter = what.startswith("num_") and not name.startswith(GAUGES)
+    plain = "_".join(w for w in (part.replace("/", "_"), what.removeprefix("num_")) if w)
+    kind = CounterMetricFamily if is_counter else GaugeMetricFamily
+    return kind(f"{PREFIX}{plain}", f"{name} of a component, see docs/rewards.md.", labels=["component"])

@@ -21,8 +21,8 @@ from learner.algorithms.base import Algorithm
 from learner.batch import Batch
 from learner.learner import Learner, LearnerConfig
 from reward_service.config import RewardConfig
+from reward_service.local import LocalClient
 from reward_service.reward import Reward
-from reward_service.rubric import build_rubric
 from reward_service.types import Sample
 from rollout.engines.base import Engine
 from rollout.prompts import PromptSource
@@ -71,14 +71,14 @@ def test_every_block_of_python_names_its_file_so_that_it_is_run() -> None:
 
 def test_the_reward_is_found_by_its_name_and_scores(shown: None) -> None:
     config = RewardConfig.model_validate_json('{"components": [{"name": "shouting", "factor": 2.0}]}')
-    scores = build_rubric(config).score([Sample(id="a", prompt="", completion="ABcd 12")])
+    scores = LocalClient(config).score([Sample(id="a", prompt="", completion="ABcd 12")])
     # 2 capitals of 4 letters, times 2.
     assert scores[0].value == 1.0
 
 
 def test_the_function_is_found_by_its_import_path_and_scores(shown: None) -> None:
     section = '{"components": [{"name": "my_rewards:mentions", "word": "please"}]}'
-    rubric = build_rubric(RewardConfig.model_validate_json(section))
+    rubric = LocalClient(RewardConfig.model_validate_json(section))
     scores = rubric.score([Sample(id="a", prompt="", completion=text) for text in ("Yes, please",)])
     assert [score.value for score in scores] == [1.0]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from reward_service.client import RETRYABLE
+from reward_service.client import in_batches
 from reward_service.types import Sample, Score, Status
 from tests.reward_service.fakes_rewards import sample
 from tests.reward_service.fakes_wire import ChaosClient, TapeClient, score_of
@@ -41,7 +41,10 @@ def test_each_sample_gets_its_own_score_whatever_happens_on_the_way(seed: int) -
     ids = list(range(seed, seed + 23))
     scores = ChaosClient(seed, num_retries=30).score(samples(*ids))
     assert [s.id for s in scores] == [str(i) for i in ids]
-    assert [s.value for s in scores] == [float(i) for i in ids]
+    assert [s.value for s in scores if s.is_ok] == [float(s.id) for s in scores if s.is_ok]
+    # What the service itself reports as failed is its last word; a sample that it left out is asked again.
+    assert {s.message for s in scores if not s.is_ok} <= {"bad luck"}
+    assert sum(s.is_ok for s in scores) >= 10
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -57,24 +60,24 @@ def test_an_answer_is_matched_by_id_and_never_by_position() -> None:
     assert [s.value for s in scores] == [1.0, 2.0, 3.0]
 
 
-def test_only_what_failed_is_tried_again() -> None:
-    client = TapeClient(failing(Status.ERROR, "2", "3"), failing(Status.UNPARSEABLE, "3"), right)
-    assert [s.value for s in client.score(samples(1, 2, 3))] == [1.0, 2.0, 3.0]
-    assert client.tape == ["1 2 3", "pause", "2 3", "pause", "3"]
-
-
-def test_invalid_input_is_never_tried_again() -> None:
-    client = TapeClient(failing(Status.INVALID_INPUT, "2"))
-    assert [s.status for s in client.score(samples(1, 2))] == [Status.OK, Status.INVALID_INPUT]
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.OK])
+def test_a_failure_that_the_service_reports_is_not_tried_again(status: Status) -> None:
+    client = TapeClient(failing(status, "2"))
+    assert [s.status for s in client.score(samples(1, 2))] == [Status.OK, status]
     assert client.tape == ["1 2"]
-    assert Status.INVALID_INPUT not in RETRYABLE
 
 
-def test_after_the_last_retry_the_failure_is_the_answer() -> None:
-    client = TapeClient(*[failing(Status.ERROR, "1")] * 3, num_retries=2)
-    (score,) = client.score(samples(1))
-    assert (score.status, score.message) == (Status.ERROR, "no")
-    assert client.tape == ["1", "pause", "1", "pause", "1"]
+def test_only_what_was_not_answered_is_asked_again() -> None:
+    client = TapeClient(lambda asked: right(asked)[:1], lambda asked: right(asked)[1:], right)
+    assert [s.value for s in client.score(samples(1, 2, 3))] == [1.0, 2.0, 3.0]
+    assert client.tape == ["1 2 3", "pause", "2 3", "pause", "2"]
+
+
+def test_samples_of_one_prompt_are_never_parted() -> None:
+    grouped = [sample(id=str(i), group=g) for i, g in enumerate("aabbbbbcd")] + samples(9, 10, 11)
+    # Three at most: a, then b, which alone has five; c, d and the first of those without a group; the others.
+    batches = [" ".join(s.id for s in batch) for batch in in_batches(grouped, 3)]
+    assert batches == ["0 1", "2 3 4 5 6", "7 8 9", "10 11"]
 
 
 def test_a_lost_replica_costs_its_batch_a_retry_and_nobody_else() -> None:

@@ -8,9 +8,8 @@ import httpx
 import pytest
 
 from antiphon.errors import UserError
-from reward_service.client import LocalClient
 from reward_service.http import HttpClient
-from reward_service.rubric import build_rubric
+from reward_service.local import LocalClient
 from reward_service.types import Sample, Status
 from tests.reward_service.fakes_rewards import HERE, recipe, sample
 
@@ -40,6 +39,7 @@ CONFIG = recipe(
     deadline_s=DEADLINE_S,
     num_replicas=2,
     max_batch_size=4,
+    retry={"num_retries": 2},
     http={"enabled": True, "port": PORT, "token_env": "REWARD_TEST_TOKEN"},
 )
 
@@ -80,7 +80,7 @@ def test_the_service_scores_as_the_rubric_in_this_process_does(client: "deployme
         sample("y", id="8", reference="x"),
         sample("y", id="9"),
     ]
-    here = LocalClient(build_rubric(CONFIG)).score(batch)
+    here = LocalClient(CONFIG).score(batch)
     there = client.score(batch)
     assert [(s.id, s.status, s.value, s.parts, s.message) for s in there] == [
         (s.id, s.status, s.value, s.parts, s.message) for s in here
@@ -115,16 +115,14 @@ def test_the_door_opens_to_the_token_alone(client: "deployment.HandleClient") ->
     assert 'antiphon_reward_http_samples_total{status="ok"} 3.0' in metrics
 
 
-def test_a_replica_that_dies_costs_its_own_samples_only_and_is_replaced(
+def test_a_function_that_ends_its_process_costs_its_own_sample_and_no_neighbour(
     client: "deployment.HandleClient",
 ) -> None:
-    """S16: each attempt ends another replica; the batch beside it keeps its scores."""
-    # Eight samples in two batches: the second one is deadly.
+    """S16: functions run in child processes, one sample at a time."""
     batch = [*numbered(0, 1, 2, 3), sample("exit", id="4", reference="x"), *numbered(5, 6, 7)]
     scores = client.score(batch)
-    assert [s.value for s in scores if s.is_ok] == [10.0 * int(s.id) for s in scores if s.is_ok]
-    assert all(s.status in (Status.ERROR, Status.TIMEOUT) for s in scores[4:])
-    wait_until_scoring(client)
+    assert [s.value for s in scores] == [0.0, 10.0, 20.0, 30.0, None, 50.0, 60.0, 70.0]
+    assert scores[4].status is Status.ERROR
 
 
 def test_a_regex_that_never_ends_is_gone_at_the_deadline(client: "deployment.HandleClient") -> None:
@@ -154,5 +152,5 @@ def test_a_mistake_in_the_recipe_starts_nothing(cluster: None) -> None:
 def test_a_replica_that_cannot_start_says_why(client: "deployment.HandleClient") -> None:
     with pytest.raises(UserError, match="there is no weights file"):
         deployment.deploy(recipe({"name": f"{HERE}:Broken"}), "run-5")
-    with pytest.raises(UserError, match=r"does not start within 2 s: .*Scorer \{'STARTING': 1\}"):
+    with pytest.raises(UserError, match=r"does not start within 2 s: .*CpuScorer \{'STARTING': 1\}"):
         deployment.deploy(recipe(*COMPONENTS, num_cpus_per_replica=9.0, start_deadline_s=2.0), "run-6")

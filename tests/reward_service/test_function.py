@@ -3,13 +3,13 @@
 import pytest
 
 from antiphon.errors import UserError
-from reward_service.rubric import build_rubric
+from reward_service.local import LocalClient
 from reward_service.types import Sample, Score, Status
 from tests.reward_service.fakes_rewards import HERE, recipe, sample
 
 
 def score(function: str, what: Sample, **options: object) -> Score:
-    rubric = build_rubric(recipe({"name": f"{HERE}:{function}", **options}))
+    rubric = LocalClient(recipe({"name": f"{HERE}:{function}", **options}))
     return rubric.score([what])[0]
 
 
@@ -60,4 +60,4 @@ def test_a_path_that_leads_nowhere_is_refused() -> None:
     with pytest.raises(UserError, match="did you mean 'dangerous'"):
         score("dangerouz", sample())
     with pytest.raises(UserError, match="cannot be imported"):
-        build_rubric(recipe({"name": "no_such_package.rewards:polite"}))
+        LocalClient(recipe({"name": "no_such_package.rewards:polite"}))

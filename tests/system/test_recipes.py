@@ -6,7 +6,7 @@ from antiphon import plugins
 from antiphon.errors import UserError
 from cluster.plan import build_algorithm, describe, prepare
 from cluster.recipe import load_recipe, parse_recipe
-from reward_service.rubric import build_rubric
+from reward_service.local import LocalClient
 from rollout.engines.base import Engine
 from rollout.prompts import PromptSource
 from tests.system.fakes_runs import ROOT
@@ -26,7 +26,7 @@ def test_there_are_recipes():
 def test_a_recipe_names_only_what_exists(path):
     recipe = load_recipe(path)
     build_algorithm(recipe)
-    build_rubric(recipe.reward)
+    LocalClient(recipe.reward)
     plugins.configure(Engine, "rollout.engines", recipe.rollout.engine, "rollout.engine")
     plugins.configure(PromptSource, "rollout.sources", recipe.data, "data")
 

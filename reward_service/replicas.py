@@ -1,0 +1,195 @@
+"""The processes of the service, as Ray Serve runs them. Thin: what they do is in the files they name.
+
+Gateway      one; guards, fuses, and holds the HTTP door
+CpuScorer    components of placement cpu together, and those of placement isolated in child processes
+OwnScorer    one deployment for each component of placement own; batches across requests
+"""
+
+import asyncio
+import faulthandler
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
+
+from reward_service.building import build_reward
+from reward_service.bundle import Bundle, judge
+from reward_service.client import seconds_until
+from reward_service.config import ComponentConfig, RewardConfig
+from reward_service.http.door import door
+from reward_service.http.wire import ComponentInfo
+from reward_service.isolation.pool import Pool
+from reward_service.lines import BUNDLE, Call, build_gateway, describe, placements
+from reward_service.types import Sample, Score
+
+STDERR = 2
+"""The file descriptor itself: Ray replaces sys.stderr."""
+PING_DEADLINE_S = 5.0
+MARGIN_S = 0.2
+"""How long before its caller gives up the gateway answers what it has."""
+
+
+class CpuScorer:
+    """Scores one request after the other, in a thread, and is expendable.
+
+    A request that is being scored when its time is up ends the process, with the stacks of its threads on
+    stderr: nobody waits for it any more, and what hangs would hang the next request too. The watch is
+    faulthandler's, because a regex that does not end holds the interpreter lock for ever.
+    """
+
+    def __init__(self, config: RewardConfig) -> None:
+        placed = placements(config)
+        here = {c.shown_as: build_reward(c.name, c.options, where) for where, c in placed["cpu"]}
+        for reward in here.values():
+            reward.start()
+        self._bundle = Bundle({label: reward.score for label, reward in here.items()})
+        isolated = {c.shown_as: (c.name, c.options) for _, c in placed["isolated"]}
+        self._pool = Pool(isolated, config.isolation) if isolated else None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bundle")
+        self._threads = ThreadPoolExecutor(max_workers=config.max_ongoing_requests)
+
+    async def score(self, samples: Sequence[Sample], timeout_s: float) -> list[Score]:
+        """By all components of placement cpu."""
+        deadline = time.monotonic() + timeout_s
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._score, samples, deadline)
+
+    async def score_isolated(self, label: str, samples: Sequence[Sample], timeout_s: float) -> list[Score]:
+        """By one component of placement isolated."""
+        if self._pool is None:
+            raise ValueError(f"no component of placement isolated is called {label!r}")
+        deadline = time.monotonic() + timeout_s
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._threads, self._pool.score, label, samples, deadline)
+
+    async def ping(self) -> None:
+        """Answers while the replica is there, busy or not."""
+
+    def _score(self, samples: Sequence[Sample], deadline: float) -> list[Score]:
+        left_s = seconds_until(deadline)
+        if left_s == 0.0:
+            raise TimeoutError("the request waited until its time was up")
+        faulthandler.dump_traceback_later(left_s + MARGIN_S, exit=True, file=STDERR)
+        try:
+            return self._bundle.score(samples)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+class OwnScorer:
+    """One component with whatever it holds; requests that wait together are scored together."""
+
+    def __init__(self, component: ComponentConfig, where: str) -> None:
+        self._reward = build_reward(component.name, component.options, where)
+        self._reward.start()
+        service = component.service
+        size = service.max_ongoing_requests if self._reward.is_concurrent else 1
+        self._threads = ThreadPoolExecutor(max_workers=size, thread_name_prefix=component.shown_as)
+        self._batched.set_max_batch_size(service.max_batch_size)  # type: ignore[attr-defined]
+        self._batched.set_batch_wait_timeout_s(service.batch_wait_s)  # type: ignore[attr-defined]
+
+    async def score(self, samples: Sequence[Sample], timeout_s: float) -> list[Score]:
+        if self._reward.is_concurrent:
+            return await self._in_thread(samples)
+        return await self._batched((samples, time.monotonic() + timeout_s))
+
+    @serve.batch(batch_size_fn=lambda requests: sum(len(samples) for samples, _ in requests))
+    async def _batched(self, requests: list[tuple[Sequence[Sample], float]]) -> list[list[Score]]:
+        """Scores several requests at once; ids are told apart by the number of their request."""
+        wanted = [i for i, (_, deadline) in enumerate(requests) if seconds_until(deadline) > 0.0]
+        together = [replace(s, id=f"{i}|{s.id}") for i in wanted for s in requests[i][0]]
+        answers: list[list[Score]] = [[] for _ in requests]
+        for score in await self._in_thread(together):
+            number, _, own = score.id.partition("|")
+            answers[int(number)].append(replace(score, id=own))
+        return answers
+
+    async def ping(self) -> None:
+        """Answers while the replica is there, busy or not."""
+
+    async def stats(self) -> dict[str, float]:
+        """What the component itself counts."""
+        return self._reward.stats()
+
+    async def _in_thread(self, samples: Sequence[Sample]) -> list[Score]:
+        run = asyncio.get_running_loop().run_in_executor
+        judged = await run(self._threads, judge, self._reward.score, samples)
+        return list(judged.values())
+
+
+@serve.ingress()
+class Gateway:
+    """The ingress: asked by handle inside of the cluster, through its door from outside."""
+
+    def __init__(
+        self, config: RewardConfig, scorers: Mapping[str, DeploymentHandle], token_digest: bytes | None
+    ) -> None:
+        """`scorers` by label; BUNDLE is the deployment for CPU components."""
+        self._config, self._scorers, self._token_digest = config, dict(scorers), token_digest
+        self._gateway = build_gateway(config, self._call)
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return door(self, self._config, self._token_digest)
+
+    async def score(self, samples: Sequence[Sample], timeout_s: float | None = None) -> list[Score]:
+        """One score per sample, in the same order, a moment before `timeout_s` is over."""
+        limit_s = min(timeout_s or self._config.deadline_s, self._config.deadline_s)
+        margin_s = min(MARGIN_S, 0.1 * limit_s)
+        return await self._gateway.score(samples, time.monotonic() + limit_s - margin_s)
+
+    async def ping(self) -> None:
+        """Raises TimeoutError or ConnectionError unless every deployment answers."""
+        asked = [_answer(h.ping.remote(), PING_DEADLINE_S) for h in self._scorers.values()]
+        await asyncio.gather(*asked)
+
+    def components(self) -> tuple[ComponentInfo, ...]:
+        return describe(self._config)
+
+    def stats(self) -> dict[str, dict[str, float]]:
+        return self._gateway.stats()
+
+    async def all_stats(self) -> dict[str, dict[str, float]]:
+        """The same for callers by handle."""
+        return self.stats()
+
+    async def state(self) -> dict[str, Any]:
+        """For a checkpoint of the run that owns the service."""
+        return self._gateway.state_dict()
+
+    async def load(self, state: dict[str, Any]) -> None:
+        self._gateway.load_state_dict(state)
+
+    def _call(self, label: str) -> Call:
+        """How the component with this label is reached."""
+        is_own = label in self._scorers
+
+        async def call(samples: Sequence[Sample], deadline: float) -> list[Score]:
+            left_s = seconds_until(deadline)
+            if is_own:
+                response = self._scorers[label].score.remote(list(samples), left_s)
+            else:
+                response = self._scorers[BUNDLE].score_isolated.remote(label, list(samples), left_s)
+            return await _answer(response, left_s)
+
+        return call
+
+
+async def _answer(response: Any, timeout_s: float) -> Any:
+    """The answer of a replica; what went wrong on the way to it in the words of a Call."""
+    try:
+        return await asyncio.wait_for(response, timeout_s)
+    except TimeoutError:
+        response.cancel()
+        raise
+    except RayTaskError as error:
+        if isinstance(error, TimeoutError):
+            raise TimeoutError(str(error)) from None
+        raise
+    except (RayError, RayServeException) as error:
+        raise ConnectionError(str(error)) from error
