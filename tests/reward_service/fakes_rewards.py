@@ -34,14 +34,26 @@ NEEDED_OPTIONS: dict[str, dict[str, Any]] = {
     "json_schema": {"rules": {"type": "object"}},
     "knowledge_graph": {"path": str(Path(__file__).parent / "data" / "countries.tsv")},
     "noisy": {"of": "exact_match", "sigma": 0.5},
+    "judge": {"backend": {"name": "scripted", "replies": ["Score: 5"]}},
+    "pairwise": {"backend": {"name": "scripted", "replies": ["Better: tie"]}, "opponents": "reference"},
     "human": {"file": str(Path(__file__).parent / "data" / "human.jsonl")},
 }
 """What the built-in components cannot do without."""
 
 
+def needed_options(name: str) -> dict[str, Any]:
+    """What a built-in component cannot do without."""
+    if name in ("classifier", "embedding", "reward_model"):
+        # Imported here: child processes that import this file do without torch.
+        from tests.reward_service.fakes_networks import options
+
+        return options(name)
+    return NEEDED_OPTIONS.get(name, {})
+
+
 def judge(name: str, *samples: Sample, **options: Any) -> list[Score]:
     """The scores of one built-in component."""
-    reward = build_reward(name, {**NEEDED_OPTIONS.get(name, {}), **options}, "reward.components.0")
+    reward = build_reward(name, {**needed_options(name), **options}, "reward.components.0")
     reward.start()
     return reward.score(samples)
 

@@ -12,7 +12,9 @@ from reward_service.types import Status
 from tests.reward_service.fakes_rewards import judge, sample, value
 
 ENTRY = {"question": "1 + 2 =", "answer": "3", "metadata": {"source_dataset": "chain_sum"}}
+NETWORKS = {"classifier", "embedding", "reward_model"}
 NEEDS_NO_REFERENCE = {
+    *("classifier", "reward_model"),
     *("human", "regex", "length", "reasoning_gym"),
     *("json_schema", "knowledge_graph", "repetition", "sentiment", "toxicity"),
 }
@@ -57,7 +59,9 @@ def test_a_score_does_not_depend_on_its_neighbours(name: str) -> None:
         for i, text in enumerate(AWKWARD)
     ]
     together = {s.id: s.value for s in judge(name, *samples[::-1])}
-    assert together == {s.id: judge(name, s)[0].value for s in samples}
+    alone = {s.id: judge(name, s)[0].value for s in samples}
+    # A network adds up in another order where texts are padded to another width.
+    assert together == (pytest.approx(alone, abs=1e-5) if name in NETWORKS else alone)
 
 
 @pytest.mark.parametrize("name", sorted(set(EVERY) - NEEDS_NO_REFERENCE))
