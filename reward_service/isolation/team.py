@@ -87,7 +87,7 @@ class Team:
     def expire(self, now: float) -> None:
         """Ends what has taken too long: samples, and the start of the component."""
         if now >= self.nursery.start_deadline:
-            self._lose(now, f"did not start within {self._config.start_deadline_s:g} s")
+            self._lose(now, f"it did not load within {self._config.start_deadline_s:g} s")
         for worker in self.busy():
             task = worker.tasks[0]
             if now >= worker.began_at + self._config.deadline_s:

@@ -63,6 +63,9 @@ def unruly(completion: str, reference: str = "") -> float:
             signal.setitimer(signal.ITIMER_REAL, 0.05)
         case ["family"]:
             return float(_start_family(reference))
+        case ["touch"]:
+            open(reference, "w").close()
+            time.sleep(600)
         case ["pid"]:
             return float(os.getpid())
         case ["remember"]:
@@ -91,11 +94,16 @@ def _write_to_sockets(data: bytes) -> None:
 
 
 def _start_family(path: str) -> int:
-    """A child in a session of its own, and a grandchild that has lost its parent; both sleep for ever."""
-    nap = "import os, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()} '); time.sleep(600)"
-    forking = f"import os\nif os.fork() == 0:\n    os.setsid()\n    exec({nap!r})"
-    subprocess.Popen([sys.executable, "-c", nap, path], start_new_session=True)
-    subprocess.run([sys.executable, "-c", forking, path], check=True)
+    """A child in a session of its own, and a grandchild that has lost its parent; both sleep for ever.
+
+    Their process ids stand in the file when it returns.
+    """
+    nap = [sys.executable, "-c", "import time; time.sleep(600)"]
+    child = subprocess.Popen(nap, start_new_session=True)
+    start = f"import subprocess; print(subprocess.Popen({nap!r}, start_new_session=True).pid)"
+    with open(path, "w") as file:
+        subprocess.run([sys.executable, "-c", start], check=True, stdout=file)
+        file.write(str(child.pid))
     return os.getpid()
 
 
