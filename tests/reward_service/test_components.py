@@ -15,7 +15,7 @@ ENTRY = {"question": "1 + 2 =", "answer": "3", "metadata": {"source_dataset": "c
 NETWORKS = {"classifier", "embedding", "reward_model"}
 NEEDS_NO_REFERENCE = {
     *("classifier", "reward_model"),
-    *("human", "regex", "length", "reasoning_gym"),
+    *("human", "judge", "regex", "length", "reasoning_gym"),
     *("json_schema", "knowledge_graph", "repetition", "sentiment", "toxicity"),
 }
 AWKWARD = [
