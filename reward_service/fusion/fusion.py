@@ -13,7 +13,7 @@ import numpy as np
 from reward_service.fusion.arrays import group_index
 from reward_service.fusion.checks import check_parts
 from reward_service.fusion.config import FusionConfig, FusionPart
-from reward_service.fusion.terms import EnsembleTerm, Outcome, PlainTerm, Readings, Term
+from reward_service.fusion.terms import EnsembleTerm, Outcome, PlainTerm, Readings, Term, mean
 from reward_service.types import NOTHING, Sample, Score, Status
 
 Verdicts = Mapping[str, Sequence[Score]]
@@ -83,7 +83,7 @@ class Fusion:
         outcomes: Sequence[Outcome],
     ) -> Score:
         """The score of one sample from its numbers in the outcomes."""
-        parts = {label: _mean(said[place]) for label, said in readings.items() if said[place]}
+        parts = {label: mean(said[place]) for label, said in readings.items() if said[place]}
         status, message = self._failure(place, verdicts, outcomes)
         value = None
         if status is Status.OK:
@@ -92,33 +92,34 @@ class Fusion:
             if not math.isfinite(value):
                 status, message, value = Status.ERROR, f"the weighted sum is {value}", None
         given = [score for label in self._labels for score in verdicts.get(label, ())]
+        costly = [score.usage for score in given if score.usage is not NOTHING]
         return Score(
             id=sample.id,
             status=status,
             value=value,
             parts=parts,
             latency_s=sum(s.latency_s for s in given),
-            usage=sum((s.usage for s in given if s.usage is not NOTHING), NOTHING),
+            usage=sum(costly, NOTHING),
             message=message,
         )
 
     def _sum(self, place: int, version: int, outcomes: Sequence[Outcome]) -> float:
         pairs = zip(self._terms, outcomes, strict=True)
-        return sum(term.weight_at(version) * float(outcome.value[place]) for term, outcome in pairs)
+        return sum(term.weight_at(version) * outcome.values[place] for term, outcome in pairs)
 
     def _corrections(self, place: int, version: int, outcomes: Sequence[Outcome]) -> dict[str, float]:
         """Everything that was done to the parts, by the name of what it is."""
         shown: dict[str, float] = {}
         for term, outcome in zip(self._terms, outcomes, strict=True):
-            shown |= {
-                name: float(x[place]) for name, x in outcome.corrections.items() if np.isfinite(x[place])
-            }
+            for name, values in outcome.corrections.items():
+                if math.isfinite(values[place]):
+                    shown[name] = values[place]
             shown |= term.shown_weight(version)
         return shown
 
     def _failure(self, place: int, verdicts: Verdicts, outcomes: Sequence[Outcome]) -> tuple[Status, str]:
         """The status of a sample, and of which part it is."""
-        bad = [i for i, outcome in enumerate(outcomes) if np.isnan(outcome.value[place])]
+        bad = [i for i, outcome in enumerate(outcomes) if math.isnan(outcome.values[place])]
         if not bad:
             return Status.OK, ""
         suspects = [label for label in self._labels if self._term_of[label] in bad]
@@ -148,7 +149,3 @@ def terms_of(config: FusionConfig, parts: Sequence[FusionPart]) -> list[Term]:
 def _said(scores: Sequence[Score]) -> tuple[float, ...]:
     """The values of the repeats that succeeded."""
     return tuple(s.value for s in scores if s.value is not None)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)

@@ -37,12 +37,10 @@ def unstacked(rows: Floats) -> Judgements:
 
 def as_array(readings: Readings, num_judges: int) -> Floats:
     """Readings as one array, NaN where there are fewer repeats than elsewhere. -> [n, m, k]"""
-    num_repeats = max((len(values) for row in readings for values in row), default=0)
-    array = np.full((len(readings), num_judges, max(num_repeats, 1)), np.nan)
-    for place, row in enumerate(readings):
-        for judge, values in enumerate(row):
-            array[place, judge, : len(values)] = values
-    return array
+    num_repeats = max((len(values) for row in readings for values in row), default=0) or 1
+    padding = [(float("nan"),) * missing for missing in range(num_repeats + 1)]
+    padded = [(*values, *padding[num_repeats - len(values)]) for row in readings for values in row]
+    return np.array(padded, dtype=np.float64).reshape(len(readings), num_judges, num_repeats)
 
 
 def repeat_scale(gap: Floats, min_samples: int) -> Floats:

@@ -3,6 +3,7 @@
 A term turns what its components said into one normalised number per sample, and says what it did.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,9 +25,9 @@ Readings = Mapping[str, Sequence[tuple[float, ...]]]
 class Outcome:
     """What a term makes of n samples."""
 
-    value: Floats
+    values: Sequence[float]
     """[n], normalised and clipped; NaN where too little was said."""
-    corrections: Mapping[str, Floats] = field(default_factory=dict)
+    corrections: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """What was done to get there, by the name that `Score.parts` shows. [n] each; NaN is not shown."""
 
 
@@ -71,7 +72,8 @@ class Term(ABC):
         normal = self._normalizer.apply(value, group)
         if not self._normalizer.is_identity:
             corrections[f"{self.name}/normalized"] = normal
-        return Outcome(value=normal, corrections=corrections)
+        shown = {name: values.tolist() for name, values in corrections.items()}
+        return Outcome(values=normal.tolist(), corrections=shown)
 
 
 class PlainTerm(Term):
@@ -86,8 +88,8 @@ class PlainTerm(Term):
         return (self._part.label,)
 
     def judge(self, readings: Readings, group: Ints) -> Outcome:
-        said = readings[self._part.label]
-        value = np.array([np.mean(calibrated(self._part, x)) if x else np.nan for x in said])
+        said = [calibrated(self._part, x) for x in readings[self._part.label]]
+        value = np.array([mean(x) if x else np.nan for x in said], dtype=np.float64)
         shown = {} if self._part.calibration is None else {f"{self.name}/calibrated": value}
         return self._normalized(value, group, shown)
 
@@ -130,8 +132,13 @@ class EnsembleTerm(Term):
         self._ensemble.load_state_dict(state["ensemble"])
 
 
-def calibrated(part: FusionPart, values: Sequence[float]) -> tuple[float, ...]:
+def mean(values: Sequence[float]) -> float:
+    """Of at least one value."""
+    return values[0] if len(values) == 1 else math.fsum(values) / len(values)
+
+
+def calibrated(part: FusionPart, values: tuple[float, ...]) -> tuple[float, ...]:
     """Judgements on the scale of the labels, where the part has been calibrated."""
     if part.calibration is None:
-        return tuple(values)
+        return values
     return tuple(part.calibration.apply(np.array(values, dtype=np.float64)).tolist())

@@ -64,7 +64,8 @@ def test_per_prompt_is_the_rule_of_grpo() -> None:
     group = np.array([0, 1, 0, 1, 0, 2])
     # 1, 2, 3: mean 2, deviation 1 with Bessel. The others are a constant group and a group of one.
     assert per_prompt(values, group) == pytest.approx([-1, 0, 0, 0, 1, 0], abs=1e-5)
-    assert per_prompt(values, group)[[1, 3, 5]].tolist() == [0.0, 0.0, 0.0]
+    # Three times 0.1 has a mean that is not 0.1.
+    assert per_prompt(np.full(3, 0.1), np.zeros(3, dtype=np.intp)).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_per_prompt_compares_those_that_were_scored() -> None:
