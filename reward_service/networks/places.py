@@ -24,7 +24,11 @@ def locate(name: str) -> Path | str:
         raise UserError(
             f"{_RANDOM} starts from random weights: it cannot judge", remedy="name a folder, or owner/name"
         )
-    # The layer above knows the rule for model names; named by path, it stays above.
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    # The layer above knows the rule for model names. Named by path it stays above, and its torch out of
+    # processes that only check a recipe with a folder.
     place: Path | str = by_import_path("rollout.models:locate")(name)
     return place
 

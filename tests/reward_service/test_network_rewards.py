@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,17 @@ def test_a_network_is_not_loaded_where_a_recipe_is_checked(tmp_path: Path) -> No
     assert score.status is Status.ERROR
     with pytest.raises(UserError, match="cannot be loaded"):
         reward.start()
+
+
+def test_where_a_recipe_is_checked_torch_is_not_imported(tmp_path: Path) -> None:
+    folder = save_reward_model(tmp_path)
+    code = f"""
+import sys
+from reward_service.building import build_reward
+build_reward("reward_model", {{"model": {folder!r}}}, "reward.components.0")
+assert "torch" not in sys.modules and "transformers" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_a_value_that_is_no_number_is_an_error_of_its_sample_alone(tmp_path: Path) -> None:
