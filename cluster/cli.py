@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from antiphon.errors import UserError
+from cluster import reward_commands
 from cluster.stop import Interrupted
 
 console = Console(highlight=False)
@@ -126,6 +127,9 @@ def get_model(name: str) -> None:
     from rollout.model_store import get
 
     console.print(f"{name} is in {get(name)}")
+
+
+reward_commands.register(app)
 
 
 def main() -> None:

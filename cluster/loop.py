@@ -51,6 +51,7 @@ class Loop:
         stream: PromptStream,
         rollouts: RolloutSide,
         learner: LearnerSide,
+        rewards: Stateful,
         make_evaluator: Callable[["itertools.count[int]"], Evaluator],
         stop: StopRequest,
         hooks: Hooks,
@@ -76,7 +77,11 @@ class Loop:
         self._stop = stop
         self._hooks = hooks
         self._watchdog = Watchdog(stall_deadline_s)
-        self._stateful: dict[str, Stateful] = {"journal": self.journal, "dispatcher": self.dispatcher}
+        self._stateful: dict[str, Stateful] = {
+            "journal": self.journal,
+            "dispatcher": self.dispatcher,
+            "rewards": rewards,
+        }
         check_registered(self, self._stateful)
 
     def run(self, after_update: Callable[[int], None]) -> None:

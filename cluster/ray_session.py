@@ -23,11 +23,22 @@ def session(recipe: Recipe) -> Iterator[None]:
     Raises:
         UserError: the cluster cannot be reached, or is too small for the recipe.
     """
+    with connected():
+        check_fit(recipe, ray.cluster_resources())
+        yield
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """The same without looking at what the cluster has.
+
+    Raises:
+        UserError: the cluster cannot be reached.
+    """
     is_joined = ray.is_initialized()
     if not is_joined:
         _start()
     try:
-        check_fit(recipe, ray.cluster_resources())
         yield
     finally:
         if not is_joined:
@@ -45,8 +56,7 @@ def check_fit(recipe: Recipe, resources: dict[str, float]) -> None:
         if need > has:
             raise UserError(
                 f"rollout.num_actors {recipe.rollout.num_actors}, the learner and the reward service "
-                f"need {need:g} {kind}s, "
-                f"the cluster has {has:g}",
+                f"need {need:g} {kind}s, the cluster has {has:g}",
                 remedy=f"set rollout.num_actors or cluster.{kind.lower()}s_per_actor lower, or add nodes",
             )
 

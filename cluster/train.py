@@ -143,12 +143,13 @@ class Attempt:
             self._event(kind, **facts)
             self._progress.event(kind, facts)
 
-        rollouts, learner = sides
+        rollouts, learner, rewards = sides
         self._loop = Loop(
             rule=DispatchRule.of(recipe, is_group_relative=self._plan.algorithm.is_group_relative),
             stream=PromptStream(self._plan.train, recipe.run.seed),
             rollouts=rollouts,
             learner=learner,
+            rewards=rewards,
             make_evaluator=partial(
                 Evaluator,
                 recipe.evaluation,

@@ -17,7 +17,15 @@ from tests.fakes import SAMPLING, FakeLearner, FakeRollouts, make_prompts, silen
 
 
 def make_loop(
-    tape, *, rollouts=None, learner=None, stop=None, stall_deadline_s=60.0, on_event=silent, **changes
+    tape,
+    *,
+    rollouts=None,
+    learner=None,
+    rewards=None,
+    stop=None,
+    stall_deadline_s=60.0,
+    on_event=silent,
+    **changes,
 ):
     numbers = {
         "num_updates": 2,
@@ -39,6 +47,7 @@ def make_loop(
         stream=PromptStream(make_prompts(10), seed=0),
         rollouts=rollouts or FakeRollouts(tape),
         learner=learner or FakeLearner(tape, rule.groups_per_update),
+        rewards=rewards or Journal(),
         make_evaluator=lambda ids: Evaluator(
             EvaluationConfig(prompts_per_task=2), make_prompts(3), SAMPLING, 0, ids
         ),
@@ -238,3 +247,25 @@ def test_an_alarm_becomes_an_event_after_the_update_that_raised_it():
     run(make_loop(tape, learner=Watching(tape, 4), on_event=note))
     assert tape.count(("alarm", 1, "c")) == 1
     assert tape.index("load 1") < tape.index(("alarm", 1, "c")) < tape.index("update from 1")
+
+
+class Counted:
+    """Rewards that remember a number."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+
+
+def test_the_rewards_have_a_place_in_the_checkpoint(tmp_path):
+    before = make_loop([], rewards=Counted(3))
+    run(before)
+    before.save(tmp_path)
+    rewards = Counted(0)
+    make_loop([], rewards=rewards).load(tmp_path)
+    assert rewards.count == 3
