@@ -83,7 +83,7 @@ function card(item, place) {
   const section = document.createElement("section");
   section.className = "card";
   const title = document.createElement("h2");
-  title.textContent = shown.kind === "rating" ? "Answer" : ["Left", "Right"][place];
+  title.textContent = shown.kind === "rating" ? "Answer" : ["A", "B"][place];
   const text = document.createElement("pre");
   text.dir = "auto";
   fill(text, item.completion);
@@ -97,9 +97,9 @@ function choices(assignment) {
     return [end("worst"), ...points.map((n) => button("point", "", String(n), () => rate(n))), end("best")];
   }
   if (assignment.kind === "comparison") return [
-    button("", "←", "Left is better", () => compare("left")),
+    button("", "←", "A is better", () => compare("left")),
     button("", "=", "Equal", () => compare("tie")),
-    button("", "→", "Right is better", () => compare("right")),
+    button("", "→", "B is better", () => compare("right")),
   ];
   return [];
 }
