@@ -95,9 +95,7 @@ class Dispatcher:
             team.expire(now)
         for request in self._requests:
             if now >= request.deadline:
-                request.give_up(
-                    Status.TIMEOUT, "no worker was free for it before the deadline of its request"
-                )
+                request.give_up(Status.TIMEOUT, "was not reached before the deadline of its request")
         self._requests = [request for request in self._requests if not request.is_over]
 
     def _hand_out(self, now: float) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from antiphon.errors import UserError
 from reward_service.isolation.config import IsolationConfig
 
+ZYGOTE = "reward_service.isolation.zygote"
 FIRST_BACKOFF_S = 1.0
 """The pause after a start that failed; it doubles with each one that follows."""
 MAX_BACKOFF_S = 60.0
@@ -70,23 +71,13 @@ class Nursery:
             json.dump(self._order, order, default=str)
             order.flush()
             order.seek(0)
+            fd, pool = str(theirs.fileno()), str(os.getpid())
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "reward_service.isolation.zygote",
-                    str(theirs.fileno()),
-                    str(os.getpid()),
-                ],
+                [sys.executable, "-P", "-u", "-m", ZYGOTE, fd, pool, self.label],
                 stdin=order,
                 stdout=STDERR,
                 pass_fds=[theirs.fileno()],
-                env={
-                    **os.environ,
-                    **ONE_THREAD,
-                    "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-                },
+                env=_environment(),
                 start_new_session=True,
             )
         self.control, self._lines = ours, b""
@@ -189,6 +180,12 @@ class Nursery:
             self._kill(self._process)
             self._process.wait()
         self.control = None
+
+
+def _environment() -> dict[str, str]:
+    """That of this process, in which modules are found where they are found here."""
+    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+    return {**os.environ, **ONE_THREAD, "PYTHONPATH": path}
 
 
 def how_it_ended(code: int) -> str:

@@ -52,6 +52,9 @@ def limit_memory(extra_bytes: int) -> None:
     """
     num_pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = num_pages * resource.getpagesize() + extra_bytes
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed != resource.RLIM_INFINITY:
+        limit = min(limit, allowed)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 

@@ -1,7 +1,7 @@
 """A process that loads one component and forks its workers: a fresh worker is milliseconds away.
 
-Started by nursery.py as `python -m reward_service.isolation.zygote FD PID`, with its order as JSON on the
-standard input. Over the socket FD, one JSON object a line:
+Started by nursery.py as `python -m reward_service.isolation.zygote FD PID LABEL`, with its order as JSON on
+the standard input; the label is for those who look at processes. Over the socket FD, one JSON object a line:
 
     pool -> zygote   {"fork": 7} with the worker's end of its channel; {"kill": 7}
     zygote -> pool   {"ready": true} or {"failed": ..., "remedy": ...}; {"ended": 7, "code": -9}
@@ -205,7 +205,7 @@ def load(order: dict[str, Any]) -> Reward:
 
 
 def main() -> None:
-    fd, pool = map(int, sys.argv[1:])
+    fd, pool = map(int, sys.argv[1:3])
     process.die_with_parent(pool, signal.SIGKILL)
     # The thread of the pool may have been born under a mask, and alarms must reach the component.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
