@@ -21,9 +21,9 @@ class EnsembleConfig(Settings):
     """Of the fused score: none, running (by all scores so far) or per_prompt."""
     clip: Clip | None = None
     """Lowest and highest fused score, after normalisation."""
-    align: Align = "none"
-    """Brings judges onto one scale without labels: bias makes their means equal, scale their spreads too. Set
-    it where judges are of different makes; leave it where all use one rubric and one scale."""
+    align: Align = "bias"
+    """Brings judges onto one scale without labels: bias makes their means equal, scale their spreads too, for
+    judges of different makes; none takes them at their word."""
     is_weighted: bool = True
     """Judges count by inverse variance; else all alike."""
     outlier_threshold: float | None = Field(3.5, gt=0.0, allow_inf_nan=False)

@@ -53,6 +53,7 @@ class Ensemble:
         """`sigma` of a judge is the noise of one judgement, where it is known."""
         self.labels = tuple(labels)
         self._config = config
+        self._threshold = np.inf if config.outlier_threshold is None else config.outlier_threshold
         self._sigma: Floats = np.array([np.nan if s is None else s for s in sigma], dtype=np.float64)
         self._seen = Window(config.window, (4, len(labels)))
         self._prompts = Window(config.window, (2,))
@@ -67,7 +68,7 @@ class Ensemble:
         self._seen.add(batch.stacked()[_is_worth_learning(batch)])
         self._estimate()
         aligned = self._model.aligned(batch.mean)
-        is_out = self._is_out(aligned)
+        is_out = is_outlier(aligned, self._model.usual_deviation, self._threshold)
         fused, variance, share = self._average(np.where(is_out, np.nan, aligned), batch.num)
         value, shrinkage = self._shrink(fused, variance, group)
         return Fused(
@@ -109,21 +110,14 @@ class Ensemble:
         c, rows = self._config, self._seen.rows
         if len(rows) >= c.min_samples:
             past = unstacked(rows)
-            self._model = noise_model(past, self._sigma, c.align, c.outlier_threshold, c.min_samples)
+            self._model = noise_model(past, self._sigma, c.align, self._threshold, c.min_samples)
 
     def _without_wild(self, values: Floats) -> tuple[Floats, Ints]:
         """Without the repeats that have nothing to do with the judge's others. [n, m, k] -> [n, m, k], [n,
         m]"""
-        if self._config.outlier_threshold is None:
-            return values, np.zeros(values.shape[:2], dtype=np.intp)
         gap = np.concatenate([unstacked(self._seen.rows).gap, gaps(values)])[-self._config.window :]
         scale = repeat_scale(gap, self._config.min_samples)
-        return without_wild_repeats(values, scale, self._config.outlier_threshold)
-
-    def _is_out(self, aligned: Floats) -> Bools:
-        if self._config.outlier_threshold is None:
-            return np.zeros(aligned.shape, dtype=np.bool_)
-        return is_outlier(aligned, self._model.usual_deviation, self._config.outlier_threshold)
+        return without_wild_repeats(values, scale, self._threshold)
 
     def _average(self, values: Floats, num: Floats) -> tuple[Floats, Floats, Floats]:
         """Fused values, their variances (NaN unless all judges are known), and shares."""

@@ -58,7 +58,8 @@ def without_wild_repeats(values: Floats, scale: Floats, threshold: float) -> tup
         The values that stay, and how many of a judge's repeats of a sample did not. [n, m, k], [n, m]
     """
     enough = (~np.isnan(values)).sum(axis=2, keepdims=True) >= MIN_PRESENT
-    is_wild = np.abs(values - row_median(values)[..., None]) > threshold * scale[:, None]
+    with np.errstate(invalid="ignore"):
+        is_wild = np.abs(values - row_median(values)[..., None]) > threshold * scale[:, None]
     is_wild &= enough
     return np.where(is_wild, np.nan, values), is_wild.sum(axis=2)
 

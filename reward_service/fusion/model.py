@@ -14,6 +14,9 @@ MIN_SHARE = 0.1
 """No judge counts as less noisy than this share of the median judge of the sample: an estimate that came out
 as 0 would give it all the weight."""
 
+NUM_ROUNDS = 3
+"""Of aligning judges without outliers and finding outliers on the common scale."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseModel:
@@ -54,28 +57,28 @@ def ignorance(sigma: Floats) -> NoiseModel:
 
 
 def noise_model(
-    seen: Judgements, sigma: Floats, align: Align, outlier_threshold: float | None, min_samples: int
+    seen: Judgements, sigma: Floats, align: Align, outlier_threshold: float, min_samples: int
 ) -> NoiseModel:
     """Scale, bias and noise of judges from what they said.
 
     Args:
         seen: the window.
         sigma: σ_i where it is given, NaN where it is to be estimated; on the judge's own scale. [m]
-        outlier_threshold: None leaves nothing out.
+        outlier_threshold: infinity leaves nothing out.
         min_samples: a judge of whom there are fewer is not known.
     """
     is_given = ~np.isnan(sigma)
     repeats = np.nan_to_num(np.where(is_given, sigma**2, repeat_variance(seen.within, seen.num)))
     low = repeats * _usual_inverse(seen.num)
     factor, shift = alignment(seen.mean, low, align)
-    usual = np.full(len(sigma), np.inf)
-    values = seen.mean * factor + shift
-    if outlier_threshold is not None:
+    values, usual = seen.mean * factor + shift, np.full(len(sigma), np.inf)
+    is_wild = np.zeros(values.shape, dtype=np.bool_)
+    for _ in range(NUM_ROUNDS):  # Wild judgements spoil the alignment, and a spoilt alignment hides them.
         usual = usual_deviation(deviation_from_others(values), min_samples)
-        clean = np.where(is_outlier(values, usual, outlier_threshold), np.nan, seen.mean)
-        factor, shift = alignment(clean, low, align)  # Again, without what the first one showed to be wild.
-        values = clean * factor + shift
-    pairwise, num = disagreement(values)
+        is_wild = is_outlier(values, usual, outlier_threshold)
+        factor, shift = alignment(np.where(is_wild, np.nan, seen.mean), low, align)
+        values = seen.mean * factor + shift
+    pairwise, num = disagreement(np.where(is_wild, np.nan, values))
     pairwise[num < min_samples] = np.nan
     total = split_disagreement(pairwise, num, low * factor**2, is_given)
     return NoiseModel(

@@ -51,6 +51,7 @@ def usual_deviation(deviation: Floats, min_samples: int) -> Floats:
 def is_outlier(values: Floats, scale: Floats, threshold: float) -> Bools:
     """|x_ij − median_j| > threshold · scale_i, where at least three judged. [n, m], [m] -> [n, m]
 
+    An infinite threshold finds none.
     Where that would be more than half of a row, there is no common opinion to lie outside of: none is.
     """
     want_rank(2, values=values)

@@ -74,6 +74,11 @@ def timid(quality: np.ndarray, judged: np.ndarray, random: np.random.Generator) 
     judged[:, 1] = 0.6 + 0.3 * judged[:, 1]
 
 
+def kind(quality: np.ndarray, judged: np.ndarray, random: np.random.Generator) -> None:
+    """The first judge says 0.5 more."""
+    judged[:, 0] += 0.5
+
+
 @pytest.mark.parametrize("level", [0.25, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("num_repeats", [1, 3])
 def test_fused_and_shrunk_is_better_than_the_best_judge_and_than_the_mean(
@@ -137,6 +142,12 @@ def test_judges_on_different_scales_are_aligned() -> None:
     assert aligned["fused"] < 0.8 * min(aligned["best"], aligned["mean"])
 
 
+def test_a_kind_judge_is_moved_and_not_blamed_for_it() -> None:
+    aligned = errors([0.2, 0.3, 0.4], warp=kind)
+    assert aligned["fused"] < 0.6 * errors([0.2, 0.3, 0.4], warp=kind, align="none")["fused"]
+    assert aligned["fused"] < 0.8 * min(aligned["best"], aligned["mean"])
+
+
 def test_prompts_differ_in_how_much_their_completions_do() -> None:
     # Every other prompt has completions of one quality; its scores are drawn further to the mean.
     fusing, random = ensemble(1, [0.2]), np.random.default_rng(0)
@@ -181,9 +192,8 @@ def test_a_single_judge_without_repeats_is_taken_at_its_word() -> None:
 
 def test_the_corrections_can_be_switched_off_one_by_one() -> None:
     _, judged, group = batch(np.random.default_rng(0), [0.1, 0.2, 0.6], 1, None)
-    plain: Fused = ensemble(3, is_weighted=False, is_shrunk=False, outlier_threshold=None).fuse(
-        judged.tolist(), group
-    )
+    off = {"align": "none", "is_weighted": False, "is_shrunk": False, "outlier_threshold": None}
+    plain: Fused = ensemble(3, **off).fuse(judged.tolist(), group)
     assert plain.value == pytest.approx(judged.mean(axis=(1, 2)))
     # The noise of the mean of three: (0.01 + 0.04 + 0.36) / 9.
     assert plain.sigma.mean() == pytest.approx((0.41 / 9) ** 0.5, rel=0.15)

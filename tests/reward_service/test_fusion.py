@@ -203,7 +203,7 @@ def crowd(seed: int, num_prompts: int = 6) -> tuple[list[Sample], list[dict[str,
     return samples, [{label: ok(float(random.normal())) for label in labels} for _ in samples]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(order=st.permutations(range(24)))
 def test_the_order_of_a_request_has_no_influence(order: list[int]) -> None:
     ordered, shuffled = busy(), busy()

@@ -57,7 +57,13 @@ def test_what_is_far_for_this_judge_is_an_outlier() -> None:
 
 
 def test_of_two_judges_neither_is_an_outlier() -> None:
-    assert not is_outlier(np.array([[0.0, 9.0, NAN]]), np.full(3, 0.1), 3.5).any()
+    assert not is_outlier(np.array([[0.0, 9.0, NAN]]), np.array([0.1, 99.0, 99.0]), 3.5).any()
+
+
+def test_an_infinite_threshold_leaves_nothing_out() -> None:
+    values = as_array([[(1.0, 1.0, 9.0), (1.0,), (9.0,)]], 3)
+    assert without_wild_repeats(values, np.zeros(3), np.inf)[1].sum() == 0
+    assert not is_outlier(values[:, :, 0], np.array([0.0, 1.0, np.inf]), np.inf).any()
 
 
 def test_where_most_would_be_outliers_nobody_is() -> None:
