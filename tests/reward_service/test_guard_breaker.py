@@ -68,6 +68,11 @@ def test_what_is_older_than_the_window_does_not_count() -> None:
     assert b.state == "closed"
     calls(b, 1.0, 1.0, 1.0)
     assert b.state == "open"
+    b, clock = breaker()
+    calls(b, 1.0, 1.0, 1.0)
+    clock.now = 60.5
+    calls(b, 0.0, 0.0, 0.0, 0.0)
+    assert b.state == "closed"
 
 
 def test_calls_that_were_not_waited_for_do_not_count() -> None:

@@ -131,6 +131,7 @@ def test_a_state_that_is_old_when_it_is_loaded_is_forgotten() -> None:
     reserved(b, usage(1))
     other, other_clock = budget()
     other_clock.now += 7200.0
+    assert other.spent == NOTHING
     other.load_state_dict(b.state_dict())
     assert other.spent == NOTHING
 

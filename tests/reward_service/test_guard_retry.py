@@ -1,7 +1,7 @@
 """The pauses before retries."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from antiphon.settings import parse
 from reward_service.guards.retry import Retry, RetryConfig
@@ -16,7 +16,9 @@ class Longest(random.Random):
         return b
 
 
-def moments(rng: random.Random, deadline: float, num_retries: int = 4) -> list[float]:
+def moments(
+    rng: random.Random, deadline: float, num_retries: int = 4, may_retry: Callable[[], bool] = lambda: True
+) -> list[float]:
     """When attempts were made that all failed."""
     seen: list[float] = []
 
@@ -26,7 +28,7 @@ def moments(rng: random.Random, deadline: float, num_retries: int = 4) -> list[f
 
     async def main() -> None:
         config = parse(RetryConfig, {"num_retries": num_retries, "first_backoff_s": 1.0})
-        await Retry(config, now, rng, lambda: True).run(attempt, [sample("1")], deadline)
+        await Retry(config, now, rng, may_retry).run(attempt, [sample("1")], deadline)
 
     run(main())
     return seen
@@ -47,3 +49,8 @@ def test_pauses_are_spread_over_the_whole_range() -> None:
     assert abs(sum(first) / 200 - 0.5) < 0.1
     assert min(first) < 0.1
     assert max(first) > 0.9
+
+
+def test_what_became_hopeless_during_the_pause_is_not_tried() -> None:
+    # The second retry would be at 3 s.
+    assert moments(Longest(), 100.0, may_retry=lambda: now() < 2.5) == [0.0, 1.0]
