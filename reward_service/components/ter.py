@@ -40,7 +40,7 @@ class Ter(Reward):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         options = config.model_dump(include={"normalized", "no_punct", "asian_support"})
-        self._words = TercomTokenizer(**options, case_sensitive=not config.lower)
+        self._words = TercomTokenizer(**options)
         self._ter = TER(**options, case_sensitive=not config.lower)
 
     def score_one(self, sample: Sample) -> float:

@@ -93,7 +93,7 @@ def test_words_that_only_contain_one_are_clean(text: str) -> None:
 def test_the_list_can_be_changed() -> None:
     assert value("toxicity", "god, kill it") == -1.0
     assert value("toxicity", "god, kill it", allow=["god", "KILL"]) == 0.0
-    assert value("toxicity", "you Silly Goose", also=["silly goose"]) == pytest.approx(-0.5)
+    assert value("toxicity", "you Silly Goose", also=["SILLY goose"]) == pytest.approx(-0.5)
     assert value("toxicity", "you Silly Goose") == 0.0
 
 
