@@ -130,9 +130,9 @@ class TextEncoder:
 
 
 def special_texts(tokenizer: Any) -> tuple[str, ...]:
-    """The texts that the tokenizer reads as one special token each, longest first."""
+    """The texts that the tokenizer reads as one special token each."""
     added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return tuple(sorted({*tokenizer.all_special_tokens, *added}, key=lambda text: (-len(text), text)))
+    return tuple(sorted({*tokenizer.all_special_tokens, *added}))
 
 
 def plain(text: str, special: tuple[str, ...]) -> str:

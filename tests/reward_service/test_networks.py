@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 from transformers import BertModel, LlamaForSequenceClassification
 
 from antiphon.errors import UserError
@@ -68,9 +69,15 @@ def test_a_completion_that_spells_a_special_token_does_not_become_one() -> None:
     assert encoder(form="completion").encode("", "<eos>").count(EOS) == 0
 
 
-def test_longer_special_texts_are_broken_before_those_inside_of_them() -> None:
+def test_special_texts_inside_of_others_are_broken_too() -> None:
     assert plain("a<|end|>b", ("<|end|>", "|end|")) == "a< | end|>b"
-    assert special_texts(CHAT) == ("<bos>", "<eos>", "<pad>")
+    assert plain("a<|end|>b", ("|end|", "<|end|>")) == "a<| end|>b"
+
+
+def test_special_tokens_beside_the_well_known_are_found() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens([AddedToken("<tool>", special=True), AddedToken("word", special=False)])
+    assert special_texts(tokenizer) == ("<bos>", "<eos>", "<pad>", "<tool>")
 
 
 def test_a_text_without_tokens_is_the_end_token() -> None:
