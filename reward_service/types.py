@@ -7,7 +7,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+
+Count = Annotated[int, Field(ge=0, strict=True)]
+"""On the wire a number, and neither a text nor a boolean that could stand for one."""
+Flag = Annotated[bool, Field(strict=True)]
 
 
 class Status(StrEnum):
@@ -63,16 +69,16 @@ class Sample:
     """What a right answer looks like; None where the task has none."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Whatever the prompt source attached to the prompt; JSON-able."""
-    num_tokens: int = 0
+    num_tokens: Count = 0
     """Tokens of the completion, the stop token included."""
-    is_truncated: bool = False
+    is_truncated: Flag = False
     """True when generation ended by length and not by a stop token."""
     group: str = ""
     """Samples of one prompt share it; they are compared with each other where a component or a normaliser
     compares. Empty: the sample is alone."""
-    policy_version: int = 0
+    policy_version: Count = 0
     """The update whose policy wrote the completion; weights that are schedules are read at it."""
-    repeat: int = 0
+    repeat: Count = 0
     """Which of several independent judgements of the same completion is wanted; a judge that samples derives
     its seed from it."""
 

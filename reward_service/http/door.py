@@ -51,6 +51,7 @@ class Service(Protocol):
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The body is no text."},
     401: {"model": Problem, "description": "The bearer token is missing or wrong."},
     413: {"model": Problem, "description": "Too many bytes or samples."},
     422: {"model": Problem, "description": "The request is not of the wanted form."},
@@ -83,7 +84,7 @@ def build_app(service: Service, config: HttpConfig) -> FastAPI:
     def refuse(only: Sequence[int]) -> dict[int | str, dict[str, Any]]:
         return {code: REFUSALS[code] for code in only}
 
-    @app.post("/v1/score", responses=refuse((401, 413, 422, 500)))
+    @app.post("/v1/score", responses=refuse((400, 401, 413, 422, 500)))
     async def score(request: ScoreRequest) -> ScoreAnswer:
         """Score every sample by every component and fuse the parts. A failed score has no value."""
         if len(request.samples) > config.max_samples:

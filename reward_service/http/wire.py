@@ -19,7 +19,7 @@ class ScoreRequest(Settings):
 
     samples: tuple[Sample, ...]
     """Their ids must differ. Samples of one prompt share a `group`, where a component compares them."""
-    timeout_s: float | None = Field(None, gt=0.0, allow_inf_nan=False)
+    timeout_s: float | None = Field(None, gt=0.0, allow_inf_nan=False, strict=True)
     """When the caller stops waiting; never longer than the service itself does."""
 
     @field_validator("samples")
