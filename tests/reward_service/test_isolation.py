@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from antiphon.errors import UserError
-from reward_service.building import build_reward, import_path
+from antiphon.plugins import built_in
+from reward_service.building import COMPONENTS, build_reward, import_path
 from reward_service.isolation.config import IsolationConfig
 from reward_service.isolation.pool import Pool
 from reward_service.isolation.wire import MAX_MESSAGE_CHARS
+from reward_service.reward import Reward
 from reward_service.types import Score, Status
 from tests.reward_service.fakes_isolation import HERE
 from tests.reward_service.fakes_processes import A_LOT_S, is_alive
-from tests.reward_service.fakes_rewards import sample
+from tests.reward_service.fakes_rewards import NEEDED_OPTIONS, sample
 
 DEADLINE_S = 2.0
 """For one sample; long enough for a fork on a machine that has other things to do."""
@@ -275,6 +277,23 @@ def test_a_closed_pool_answers_what_it_has_and_takes_no_more() -> None:
     assert not is_alive(pid)
     with pytest.raises(ValueError, match="closed"):
         score(pool, "1")
+
+
+def test_every_isolated_component_scores_as_it_does_in_this_process() -> None:
+    rewards = {name: cls for name, cls in built_in(Reward, COMPONENTS).items() if cls.placement == "isolated"}
+    entry = {"question": "1 + 2 =", "answer": "3", "metadata": {"source_dataset": "chain_sum"}}
+    samples = [sample(text, id=text, reference="3", metadata={"entry": entry}) for text in ("3", "4", "")]
+    components = {name: (name, NEEDED_OPTIONS.get(name, {})) for name in rewards}
+    with closing(
+        Pool(components, config(memory_mb=1024, deadline_s=A_LOT_S, start_deadline_s=3 * A_LOT_S))
+    ) as pool:
+        pool.wait_until_started(time.monotonic() + 3 * A_LOT_S)
+        for name, (_, options) in components.items():
+            here = build_reward(name, options, "")
+            here.start()
+            wanted = [(s.status, s.value) for s in here.score(samples)]
+            there = pool.score(name, samples, time.monotonic() + A_LOT_S)
+            assert [(s.status, s.value) for s in there] == wanted, name
 
 
 def test_a_process_loads_its_own_component_and_not_all_that_are_built_in() -> None:
