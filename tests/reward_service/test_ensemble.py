@@ -124,6 +124,15 @@ def test_wild_judgements_are_left_out() -> None:
     assert error["fused"] < 0.5 * min(error["best"], error["mean"])
 
 
+def test_what_is_left_out_is_counted() -> None:
+    _, judged, group = batch(np.random.default_rng(0), [0.1, 0.2, 0.3], 3, None)
+    judged[:25, 0] += 5.0  # A judge is wild,
+    judged[25:50, 1, 2] += 5.0  # or one of its repeats.
+    num_outliers = ensemble(3).fuse(judged.tolist(), group).num_outliers
+    assert num_outliers[:50].min() == np.median(num_outliers[:25]) == np.median(num_outliers[25:50]) == 1
+    assert num_outliers[50:].sum() < 5
+
+
 def test_wild_repeats_are_left_out() -> None:
     error = errors([0.3], num_repeats=5, warp=garbled)
     careless = errors([0.3], num_repeats=5, warp=garbled, outlier_threshold=None)
@@ -140,6 +149,28 @@ def test_judges_on_different_scales_are_aligned() -> None:
     aligned = errors([0.2, 0.2, 0.2], warp=timid, align="scale")
     assert aligned["fused"] < 0.85 * errors([0.2, 0.2, 0.2], warp=timid, align="none")["fused"]
     assert aligned["fused"] < 0.8 * min(aligned["best"], aligned["mean"])
+
+
+def test_what_is_believed_of_a_judge_is_on_the_common_scale() -> None:
+    fusing, random = ensemble(3, align="scale"), np.random.default_rng(0)
+    for _ in range(2):
+        _, judged, group = batch(random, [0.2, 0.2, 0.2], 3, timid)
+        fusing.fuse(judged.tolist(), group)
+    stats = fusing.stats()
+    # 0.3 of the scale is used, with 0.3 of the noise: stretched, both are those of the others.
+    assert stats["judge1/factor"] == pytest.approx(1 / 0.3, rel=0.15)
+    assert stats["judge1/sigma"] == pytest.approx(0.2, rel=0.15)
+
+
+def test_judges_who_hardly_met_do_not_know_each_other() -> None:
+    random, fusing = np.random.default_rng(0), ensemble(2)
+    _, judged, group = batch(random, [0.1, 0.2], 1, None)
+    readings = judged.tolist()
+    for i in range(20, len(readings)):
+        readings[i][i % 2] = []
+    fused = fusing.fuse(readings, group)
+    assert (fusing.stats()["judge0/is_known"], fusing.stats()["judge1/is_known"]) == (0.0, 0.0)
+    assert fused.share[:20].tolist() == [[0.5, 0.5]] * 20
 
 
 def test_a_kind_judge_is_moved_and_not_blamed_for_it() -> None:
@@ -223,7 +254,7 @@ def test_of_what_nobody_judged_nothing_is_said_or_learned() -> None:
 
 
 def test_a_number_too_large_to_be_squared_is_not_learned_from() -> None:
-    random, fusing = np.random.default_rng(0), ensemble(3)
+    random, fusing = np.random.default_rng(0), ensemble(3, outlier_threshold=None)
     with np.errstate(over="ignore", invalid="ignore"):
         fusing.fuse([[(1e200,), (1.0,), (1.0,)], [(1e200,), (1.0,), (1.0,)]], np.array([0, 0]))
         _, judged, group = batch(random, [0.1, 0.1, 0.1], 1, None)
