@@ -75,7 +75,7 @@ class ComponentConfig(Settings):
     estimates: str | None = None
     """Components with the same word here are noisy judgements of one quantity and are fused into one score,
     whose weight and options are under fusion.estimates; their own weight is then not used."""
-    sigma: float | None = Field(None, gt=0.0)
+    known_sigma: float | None = Field(None, gt=0.0)
     """Standard deviation of its noise, where known; None estimates it. Only with `estimates`."""
     calibration: str | None = None
     """A file that turns the judge's scores into probabilities; `antiphon calibrate` makes it from labels.

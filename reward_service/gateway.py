@@ -32,6 +32,8 @@ class Judge(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
+    def close(self) -> None: ...
+
 
 class Fuse(Protocol):
     """What makes one number of many (fusion.Fusion)."""
@@ -117,6 +119,11 @@ class Gateway:
         self._fusion.load_state_dict(state["fusion"])
         for line in self._lines:
             line.judge.load_state_dict(state["lines"][line.name])
+
+    def close(self) -> None:
+        """Write what a cache on disk has not written yet. Blocks; nothing may be scored afterwards."""
+        for line in self._lines:
+            line.judge.close()
 
 
 def _repeated(sample: Sample, number: int) -> Sample:

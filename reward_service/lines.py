@@ -65,7 +65,7 @@ def build_gateway(config: RewardConfig, call_of: Callable[[str], Call]) -> Gatew
         UserError: a mistake in the recipe, or a cache that cannot be opened.
     """
     rewards = build_all(config)
-    bundled = [c for c in config.components if rewards[c.shown_as].placement == "cpu"]
+    bundled = [c for c in config.components if is_bundled(c, rewards[c.shown_as])]
     lines = [
         _line(config, c, rewards[c.shown_as], call_of(c.shown_as))
         for c in config.components
@@ -95,6 +95,11 @@ def reserved(config: RewardConfig) -> dict[str, float]:
         "CPU": shared + sum(s.num_replicas * s.num_cpus for s in own),
         "GPU": sum(s.num_replicas * s.num_gpus for s in own),
     }
+
+
+def is_bundled(component: ComponentConfig, reward: Reward) -> bool:
+    """Whether it is asked together with others: quick, and once for each completion."""
+    return reward.placement == "cpu" and component.num_repeats == 1
 
 
 def describe(config: RewardConfig) -> tuple[ComponentInfo, ...]:
@@ -135,8 +140,8 @@ def _guards(config: RewardConfig, component: ComponentConfig, reward: Reward) ->
     """What the recipe says, but where it would do harm."""
     service, retry = component.service, config.retry
     cache, breaker = service.cache or NO_CACHE, service.breaker
-    if reward.placement == "isolated":
-        # What a child was killed for once will kill the next one; a lost replica is worth one more try.
+    if reward.placement != "own":
+        # What failed in a process of ours fails there again; a lost replica is worth one more try.
         retry = retry.model_copy(update={"num_retries": min(1, retry.num_retries)})
         breaker = NO_BREAKER
     if reward.waits_for_people:
@@ -151,7 +156,7 @@ def _part(component: ComponentConfig) -> FusionPart:
         normalize=component.normalize,
         clip=component.clip,
         estimates=component.estimates,
-        sigma=component.sigma,
+        sigma=component.known_sigma,
         calibration=None if component.calibration is None else load_calibration(Path(component.calibration)),
     )
 

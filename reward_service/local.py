@@ -11,7 +11,7 @@ from typing import Any
 from reward_service.bundle import Bundle, Scorer, judge
 from reward_service.config import RewardConfig
 from reward_service.isolation.pool import Pool
-from reward_service.lines import BUNDLE, Call, build_all, build_gateway
+from reward_service.lines import BUNDLE, Call, build_all, build_gateway, is_bundled
 from reward_service.types import Sample, Score
 
 FOR_EVER_S = 10 * 365 * 86400.0
@@ -44,7 +44,9 @@ class LocalClient:
             if label not in isolated:
                 reward.start()
         scorers: dict[str, Scorer] = {label: reward.score for label, reward in rewards.items()}
-        bundled = {k: s for k, s in scorers.items() if rewards[k].placement == "cpu"}
+        bundled = {
+            c.shown_as: scorers[c.shown_as] for c in config.components if is_bundled(c, rewards[c.shown_as])
+        }
         scorers[BUNDLE] = Bundle(bundled).score
         calls = {label: _direct(scorer) for label, scorer in scorers.items()}
         calls |= {label: self._in_pool(label) for label in isolated}
@@ -67,7 +69,8 @@ class LocalClient:
         self._gateway.load_state_dict(dict(state))
 
     def close(self) -> None:
-        """Ends the child processes, if there are any."""
+        """Ends the child processes, if there are any, and writes what a cache on disk has not written yet."""
+        self._gateway.close()
         if self._pool is not None:
             self._pool.close()
         self._loop.close()

@@ -26,7 +26,7 @@ from reward_service.config import ComponentConfig, RewardConfig
 from reward_service.http.door import door
 from reward_service.http.wire import ComponentInfo
 from reward_service.isolation.pool import Pool
-from reward_service.lines import BUNDLE, Call, build_gateway, describe, placements
+from reward_service.lines import BUNDLE, Call, build_gateway, describe, is_bundled, placements
 from reward_service.types import Sample, Score
 
 STDERR = 2
@@ -46,38 +46,41 @@ class CpuScorer:
 
     def __init__(self, config: RewardConfig) -> None:
         placed = placements(config)
-        here = {c.shown_as: build_reward(c.name, c.options, where) for where, c in placed["cpu"]}
-        for reward in here.values():
+        here = [(c, build_reward(c.name, c.options, where)) for where, c in placed["cpu"]]
+        for _, reward in here:
             reward.start()
-        self._bundle = Bundle({label: reward.score for label, reward in here.items()})
+        self._alone = {c.shown_as: Bundle({c.shown_as: r.score}) for c, r in here if not is_bundled(c, r)}
+        self._bundle = Bundle({c.shown_as: r.score for c, r in here if is_bundled(c, r)})
         isolated = {c.shown_as: (c.name, c.options) for _, c in placed["isolated"]}
         self._pool = Pool(isolated, config.isolation) if isolated else None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bundle")
-        self._threads = ThreadPoolExecutor(max_workers=config.max_ongoing_requests)
 
     async def score(self, samples: Sequence[Sample], timeout_s: float) -> list[Score]:
         """By all components of placement cpu."""
         deadline = time.monotonic() + timeout_s
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._score, samples, deadline)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._score, samples, deadline, self._bundle
+        )
 
-    async def score_isolated(self, label: str, samples: Sequence[Sample], timeout_s: float) -> list[Score]:
-        """By one component of placement isolated."""
-        if self._pool is None:
-            raise ValueError(f"no component of placement isolated is called {label!r}")
+    async def score_alone(self, label: str, samples: Sequence[Sample], timeout_s: float) -> list[Score]:
+        """By one component that is isolated, or judges several times."""
         deadline = time.monotonic() + timeout_s
+        if label not in self._alone and self._pool is not None:
+            return await asyncio.wrap_future(self._pool.submit(label, samples, deadline))
         run = asyncio.get_running_loop().run_in_executor
-        return await run(self._threads, self._pool.score, label, samples, deadline)
+        scores = await run(self._thread, self._score, samples, deadline, self._alone[label])
+        return [replace(s, value=s.parts.get(label), parts={}) for s in scores]
 
     async def ping(self) -> None:
         """Answers while the replica is there, busy or not."""
 
-    def _score(self, samples: Sequence[Sample], deadline: float) -> list[Score]:
+    def _score(self, samples: Sequence[Sample], deadline: float, bundle: Bundle) -> list[Score]:
         left_s = seconds_until(deadline)
         if left_s == 0.0:
             raise TimeoutError("the request waited until its time was up")
         faulthandler.dump_traceback_later(left_s + MARGIN_S, exit=True, file=STDERR)
         try:
-            return self._bundle.score(samples)
+            return bundle.score(samples)
         finally:
             faulthandler.cancel_dump_traceback_later()
 
@@ -165,6 +168,10 @@ class Gateway:
     async def load(self, state: dict[str, Any]) -> None:
         self._gateway.load_state_dict(state)
 
+    def __del__(self) -> None:
+        """Serve calls it when the replica is shut down."""
+        self._gateway.close()
+
     def _call(self, label: str) -> Call:
         """How the component with this label is reached."""
         is_own = label in self._scorers
@@ -174,7 +181,7 @@ class Gateway:
             if is_own:
                 response = self._scorers[label].score.remote(list(samples), left_s)
             else:
-                response = self._scorers[BUNDLE].score_isolated.remote(label, list(samples), left_s)
+                response = self._scorers[BUNDLE].score_alone.remote(label, list(samples), left_s)
             return await _answer(response, left_s)
 
         return call

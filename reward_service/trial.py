@@ -21,7 +21,7 @@ def try_rewards(config: RewardConfig, sample: Sample) -> None:
     if not quick:
         return
     # Alone, each with a weight of its own: what is tried are components, not how they are fused.
-    bare = [c.model_copy(update={"weight": 1.0, "estimates": None, "sigma": None}) for c in quick]
+    bare = [c.model_copy(update={"weight": 1.0, "estimates": None, "known_sigma": None}) for c in quick]
     client = LocalClient(config.model_copy(update={"components": tuple(bare)}), is_isolated=True)
     scores: list[Score] = []
     # A thread that hangs cannot be ended, but a daemon does not keep the process alive.

@@ -25,7 +25,7 @@ class Classifier(NetworkReward):
         form: Form | None = "completion"
         """`completion`: the completion alone; `pair`: prompt and completion as two segments; `chat`: both in
         the tokenizer's chat template. null: chat where there is a template, else pair."""
-        label: str = Field(min_length=1)
+        target: str = Field(min_length=1)
         """The label whose probability is the score: its name in the model's config, or its number."""
         activation: Literal["softmax", "sigmoid"] | None = None
         """softmax: exactly one label holds; sigmoid: each holds or not. null: as the model's config says;
@@ -38,14 +38,14 @@ class Classifier(NetworkReward):
         check_is_classifier(self._place, config.model)
         labels = folder_facts(self._place).get("id2label")
         if labels:
-            label_number({int(i): str(label) for i, label in labels.items()}, config.label)
+            label_number({int(i): str(label) for i, label in labels.items()}, config.target)
 
     def start(self) -> None:
         from reward_service.networks.network import load
 
         network = load(self._place, "classifier", self.config)
         model_config = network.model.config
-        self._number = label_number(model_config.id2label, self.config.label)
+        self._number = label_number(model_config.id2label, self.config.target)
         self._is_multiple = (self.config.activation or _stated(model_config)) == "sigmoid"
         self._encoder = TextEncoder(network.tokenizer, self.config, network.limit)
         self._network = network

@@ -103,5 +103,5 @@ def options(name: str) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="antiphon-test-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     makers = {"classifier": save_classifier, "reward_model": save_reward_model, "embedding": save_encoder}
-    label = {"label": "toxic"} if name == "classifier" else {}
+    label = {"target": "toxic"} if name == "classifier" else {}
     return {"model": makers[name](folder / name), "device": "cpu", **label}

@@ -7,6 +7,7 @@ import pytest
 
 from antiphon.plugins import built_in
 from reward_service.building import COMPONENTS
+from reward_service.config import ComponentConfig
 from reward_service.reward import Reward
 from reward_service.types import Status
 from tests.reward_service.fakes_rewards import judge, sample, value
@@ -38,6 +39,12 @@ EVERY = sorted(built_in(Reward, COMPONENTS))
 def test_every_component_is_in_the_manual(name: str) -> None:
     manual = Path(__file__).parents[2] / "docs" / "rewards.md"
     assert f"`{name}`" in manual.read_text()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_option_is_called_like_a_setting_that_all_components_have(name: str) -> None:
+    options = built_in(Reward, COMPONENTS)[name].Config.model_fields
+    assert not set(options) & set(ComponentConfig.model_fields)
 
 
 @pytest.mark.parametrize("name", EVERY)

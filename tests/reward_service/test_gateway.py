@@ -35,6 +35,8 @@ class Judge:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.state = state["state"]
 
+    def close(self) -> None: ...
+
 
 class Notes:
     """A fusion that only remembers what it was given."""

@@ -71,7 +71,7 @@ def test_a_reward_model_gives_a_text_alone_what_it_gives_in_a_batch(
 
 def test_an_encoder_gives_a_text_alone_what_it_gives_in_a_batch(tmp_path: Path) -> None:
     for name, folder, options in (
-        ("classifier", save_classifier(tmp_path / "c"), {"label": "toxic"}),
+        ("classifier", save_classifier(tmp_path / "c"), {"target": "toxic"}),
         ("embedding", save_encoder(tmp_path / "e"), {}),
     ):
         reward = build(name, folder, **options)
@@ -97,10 +97,10 @@ def test_a_classifier_is_what_transformers_computes(tmp_path: Path) -> None:
     with torch.no_grad():
         logits = model(ids).logits[0].double()
     labels = {"friendly": 0, "Toxic": 1, "2": 2}
-    softmax = {label: value(build("classifier", folder, label=label), "good") for label in labels}
+    softmax = {label: value(build("classifier", folder, target=label), "good") for label in labels}
     assert softmax == pytest.approx({k: float(logits.softmax(0)[i]) for k, i in labels.items()}, abs=1e-6)
     assert sum(softmax.values()) == pytest.approx(1.0, abs=1e-6)
-    sigmoid = value(build("classifier", folder, label="toxic", activation="sigmoid"), "good")
+    sigmoid = value(build("classifier", folder, target="toxic", activation="sigmoid"), "good")
     assert sigmoid == pytest.approx(1 / (1 + math.exp(-float(logits[1]))), abs=1e-6)
 
 
@@ -108,9 +108,9 @@ def test_a_model_of_several_labels_at_once_says_so_itself(tmp_path: Path) -> Non
     several = build(
         "classifier",
         save_classifier(tmp_path / "several", problem_type="multi_label_classification"),
-        label="rude",
+        target="rude",
     )
-    by_option = build("classifier", save_classifier(tmp_path / "one"), label="rude", activation="sigmoid")
+    by_option = build("classifier", save_classifier(tmp_path / "one"), target="rude", activation="sigmoid")
     assert value(several, "good") == pytest.approx(value(by_option, "good"), abs=1e-6)
 
 
@@ -154,11 +154,11 @@ def test_a_prefix_is_put_before_both_texts(tmp_path: Path) -> None:
 
 
 def test_a_text_that_is_too_long_costs_no_other(tmp_path: Path) -> None:
-    reward = build("classifier", save_classifier(tmp_path), label="toxic", max_length=50)
+    reward = build("classifier", save_classifier(tmp_path), target="toxic", max_length=50)
     scores = reward.score(samples())
     assert [s.status for s in scores] == [Status.OK] * 6 + [Status.INVALID_INPUT]
     assert "has 72 tokens, the network reads 50" in scores[6].message
-    cut = build("classifier", str(tmp_path), label="toxic", max_length=50, too_long="cut_completion")
+    cut = build("classifier", str(tmp_path), target="toxic", max_length=50, too_long="cut_completion")
     assert value(cut, "x" * 70) == pytest.approx(value(reward, "x" * 48), abs=1e-6)
 
 
@@ -205,7 +205,7 @@ def test_mistakes_are_told_where_the_recipe_is_checked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 3 outputs, a reward model has one"):
         check("reward_model", several)
     with pytest.raises(UserError, match="no label 'toxik'") as caught:
-        check("classifier", several, label="toxik")
+        check("classifier", several, target="toxik")
     assert "did you mean 'Toxic'?" in caught.value.remedy
     with pytest.raises(UserError, match="there is no model"):
         check("embedding", str(tmp_path / "nowhere"))
