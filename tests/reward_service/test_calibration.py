@@ -85,8 +85,9 @@ def test_a_calibrated_judge_is_nearer_to_labels_that_it_did_not_see() -> None:
 
 def test_a_judge_who_knows_nothing_is_no_better_than_the_mean_label() -> None:
     random = np.random.default_rng(0)
-    report = cross_validated("isotonic", random.random(400), random.random(400))
-    assert report.calibrated > 0.98 * report.constant
+    reports = [cross_validated("isotonic", random.random(40), random.random(40)) for _ in range(20)]
+    # On the labels that it was fitted to any rising curve would look better than none.
+    assert sum(r.calibrated for r in reports) > 1.02 * sum(r.constant for r in reports)
 
 
 @pytest.mark.parametrize("kind", ["isotonic", "logistic"])

@@ -259,7 +259,15 @@ def test_a_number_too_large_to_be_squared_is_not_learned_from() -> None:
         fusing.fuse([[(1e200,), (1.0,), (1.0,)], [(1e200,), (1.0,), (1.0,)]], np.array([0, 0]))
         _, judged, group = batch(random, [0.1, 0.1, 0.1], 1, None)
         assert np.isfinite(fusing.fuse(judged.tolist(), group).value).all()
-    assert fusing.stats()["judge0/sigma"] < 1.0
+    assert fusing.stats()["judge0/sigma"] == pytest.approx(0.1, rel=0.2)
+
+
+def test_a_batch_beyond_the_window_is_learned_from_as_a_whole() -> None:
+    _, judged, group = batch(np.random.default_rng(0), [0.3], 2, None)
+    fusing = ensemble(1, window=8, min_samples=8)
+    fusing.fuse(judged.tolist(), group)
+    # 256 pairs: good to 5 %; 8 pairs would be good to 25 %.
+    assert fusing.stats()["judge0/sigma"] == pytest.approx(0.3, rel=0.08)
 
 
 def test_what_is_old_is_forgotten() -> None:
