@@ -91,6 +91,14 @@ def test_what_is_rated_already_is_not_waited_for_and_not_asked_again(store: Rati
     assert store.next("Bob").kind == "nothing"
 
 
+def test_what_a_file_knows_is_not_asked_of_people(tmp_path: Path, store: RatingStore) -> None:
+    path = tmp_path / "given.jsonl"
+    path.write_text('{"prompt": "p", "completion": "a", "value": 1}\n')
+    human(file=path, path=store.path, wait_s=0.0).score(samples("a", "b"))
+    assert store.next("Ann").num_waiting == 1
+    assert [s.completion for s in store.next("Ann").items] == ["b"]
+
+
 def test_the_score_is_the_mean_of_the_raters_once_there_are_enough(store: RatingStore) -> None:
     judge = human(path=store.path, num_judgements=2, wait_s=0.0)
     judge.score(samples("a"))

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -113,6 +114,20 @@ def test_pairs_come_from_one_prompt_and_those_who_met_least_meet_next(store: Rat
     assert store.next("Ann").num_waiting == 1
 
 
+def test_a_new_completion_meets_the_one_that_met_least(store: RatingStore) -> None:
+    one, two, three, four = (item(c, mode="compare", num_wanted=3) for c in "1234")
+    store.ask([one, two, three, four])
+    store.compare("Ann", Comparison(item=one.id, other=two.id, value=1.0))
+    assert shown(store) == "34"
+
+
+def test_a_pair_is_shown_to_a_person_once_and_still_to_others(store: RatingStore) -> None:
+    store.ask([item("l", mode="compare", num_wanted=2), item("r", mode="compare", num_wanted=2)])
+    store.compare("Ann", Comparison(item=LEFT.id, other=RIGHT.id, value=1.0))
+    assert store.next("Ann").kind == "nothing"
+    assert shown(store, "Bob") == "lr"
+
+
 def test_who_won_does_not_depend_on_the_side_on_which_it_stood(store: RatingStore) -> None:
     store.ask([LEFT, RIGHT])
     for first, second, value in ((LEFT, RIGHT, 1.0), (RIGHT, LEFT, 0.0)):
@@ -132,6 +147,7 @@ def test_the_side_on_which_a_completion_stands_is_fixed_for_a_person_and_even_ov
         assert once == again
         num_first += once[0].completion == "a"
     assert 15 <= num_first <= 45
+    assert {store.next(f"rater {n}").items[0].completion for n in range(20)} == {"a", "b"}
 
 
 def test_modes_and_prompts_do_not_mix(store: RatingStore) -> None:
@@ -197,6 +213,16 @@ def test_what_is_exported_is_read_back(store: RatingStore, tmp_path: Path) -> No
     assert read.ratings == store.ratings([A.id])
     assert read.comparisons == store.comparisons([LEFT.context])
     assert read_judgements(path, "Short?").ratings == {}
+
+
+def test_an_export_may_be_read_on_by_another_thread(store: RatingStore) -> None:
+    store.ask([A, B])
+    store.rate("Ann", A.id, 0.5)
+    store.rate("Ann", B.id, 0.5)
+    rows = store.judgements()
+    assert next(rows)["completion"] == "a"
+    with ThreadPoolExecutor(1) as thread:
+        assert [row["completion"] for row in thread.submit(list, rows).result()] == ["b"]
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

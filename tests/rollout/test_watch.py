@@ -71,7 +71,8 @@ def growing(longer_by: int, pays: float = 1.0, start: int = 10) -> Play:
     def play(n: int) -> list[Group]:
         base = start + longer_by * n
         return [
-            group(i, [(texts(base + k, i), pays * k, {"m": pays * k}) for k in range(3)]) for i in range(4)
+            group(i, [(texts(base + i + k, i), pays * k, {"m": pays * k}) for k in range(3)])
+            for i in range(4)
         ]
 
     return play
@@ -80,28 +81,35 @@ def growing(longer_by: int, pays: float = 1.0, start: int = 10) -> Play:
 def test_length_that_is_paid_and_grows_is_told_with_the_longest_and_best_paid() -> None:
     reports = watched(growing(2), 4, length_correlation=0.5)
     (alarm,) = told(reports)
-    # Mean lengths 11, 13, 15, 17: (15 + 17) / (11 + 13) = 1.33.
+    # Mean lengths 12.5, 14.5, 16.5, 18.5: (16.5 + 18.5) / (12.5 + 14.5) = 1.296.
     assert (alarm.name, alarm.version) == ("length_correlation", 4)
     assert alarm.value == pytest.approx(1.0)
     assert "longer" in alarm.message
-    assert "+33%" in alarm.message
-    assert [len(e.completion) for e in alarm.examples] == [18, 18, 18]
+    assert "+30%" in alarm.message
+    assert [len(e.completion) for e in alarm.examples] == [21, 20, 19]
     assert alarm.examples[0].parts == {"m": 2.0}
     assert reports[0].metrics["watch/length_correlation"] == pytest.approx(1.0)
 
 
 def test_short_answers_that_are_paid_and_come_are_told_too() -> None:
     (alarm,) = told(watched(growing(-2, pays=-1.0, start=18), 4, length_correlation=0.5))
-    # Mean lengths 19, 17, 15, 13: (15 + 13) / (19 + 17) = 0.78.
+    # Mean lengths 20.5, 18.5, 16.5, 14.5: (16.5 + 14.5) / (20.5 + 18.5) = 0.79.
     assert alarm.value == pytest.approx(-1.0)
     assert "shorter" in alarm.message
     # The shortest, which is paid best.
-    assert [len(e.completion) for e in alarm.examples] == [12, 12, 12]
+    assert [len(e.completion) for e in alarm.examples] == [12, 13, 14]
+
+
+def growing_and_hardly_paid(n: int) -> list[Group]:
+    # Centred: (−1, 0, 1) and (−0.43, 0.57, −0.13), so r = 0.3 / (√2 · 0.726) = 0.29.
+    paid = enumerate((0.0, 1.0, 0.3))
+    return [group(0, [("x" * (10 + 3 * n + k), value, {}) for k, value in paid])]
 
 
 @pytest.mark.parametrize(
     "play",
     [
+        growing_and_hardly_paid,
         growing(0),  # Length is paid, and stays.
         growing(2, pays=-1.0),  # Completions grow although short ones are paid.
         growing(2, pays=0.0),  # They grow, and length is not paid.
@@ -193,20 +201,19 @@ def test_the_correlation_of_each_component_with_the_reward_is_a_metric() -> None
 
 
 def rising_and(gold: Callable[[int], float], reward: Callable[[int], float] = float) -> Play:
-    """The reward is `reward(n)`; the trusted component gold ± 1 around `gold(n)`: standard deviation 1."""
+    """The reward is `reward(n)`; the trusted component is `gold(n)` ± 2: standard deviation 2."""
 
     def play(n: int) -> list[Group]:
-        rows = [(f"{k}", reward(n) + spread, {"gold": gold(n) + spread}) for k, spread in enumerate((-1, 1))]
+        rows = [(f"{k}", reward(n) + spread, {"gold": gold(n) + spread}) for k, spread in enumerate((-2, 2))]
         return [group(i, rows) for i in range(3)]
 
     return play
 
 
 def test_a_trusted_component_that_falls_while_the_reward_rises_is_told() -> None:
-    # Windowed means of gold: best at its top, then less by a quarter for each step down.
-    reports = watched(rising_and(lambda n: -abs(n - 5.0)), 10, trusted=("gold",), trusted_fall=0.5)
+    reports = watched(rising_and(lambda n: -2.0 * abs(n - 5)), 10, trusted=("gold",), trusted_fall=0.5)
     (first, *_) = told(reports)
-    # Updates 4..7 (n = 4, 5, 6, 7): −(1 + 0 + 1 + 2) / 4 = −1, as n = 3..6; the next is −1.5: a fall by 0.5.
+    # n = 3..6 and n = 4..7 have the mean −2 (2 + 0 + 1 + 1) / 4 = −2, n = 5..8 has −3: a fall by 1 / 2.
     assert (first.name, first.subject, first.version) == ("trusted_fall", "gold", 9)
     assert first.value == pytest.approx(0.5)
     assert reports[7].metrics["watch/trusted_fall/gold"] == pytest.approx(0.0)
@@ -266,10 +273,12 @@ def test_alarms_are_counted() -> None:
 
 def test_a_number_that_is_no_longer_defined_is_not_judged_by_its_past() -> None:
     def play(n: int) -> Sequence[Group]:
-        return growing(3)(n) if n < 4 else [group(0, [("x" * 9, 0.0, {})] * 2)]
+        solved = [group(0, [("x", 1.0, {"a": 1.0, "b": 1.0}), ("y", 1.0, {"a": 1.0, "b": 1.0})])]
+        return two_judges(lambda n: -1.0)(n) if n < 4 else solved
 
-    alarms = told(watched(play, 20, length_correlation=0.5))
-    assert [a.version for a in alarms] == [4]
+    reports = watched(play, 20, disagreement=0.5, agreeing=("a", "b"))
+    assert [a.version for a in told(reports)] == [4]
+    assert "watch/disagreement/a~b" not in reports[-1].metrics
 
 
 def test_long_texts_are_cut_and_few_examples_told() -> None:
@@ -292,22 +301,37 @@ def test_a_sample_that_lacks_a_component_and_notes_of_a_denoiser_do_no_harm() ->
     assert metrics["watch/constant_updates/b"] == 5.0
 
 
+def eventful(n: int) -> list[Group]:
+    """Judges that part, a trusted component that falls, one that dies, and the same text everywhere."""
+    sign, gold = (1.0 if n < 5 else -1.0), -2.0 * abs(n - 5)
+    rows = [
+        (
+            "stuck",
+            n + spread,
+            {"a": spread, "b": sign * spread, "gold": gold + spread, "dead": spread * (n < 7)},
+        )
+        for spread in (-2.0, 2.0)
+    ]
+    return [group(i, rows) for i in range(2)]
+
+
 def test_a_watch_goes_on_after_a_resume_as_if_never_stopped() -> None:
+    config = WatchConfig(window=4, trusted=("gold",), constant_updates=3)
+
     def run(resume_at: int | None) -> list[WatchReport]:
-        config = WatchConfig(window=4, trusted=("gold",), constant_updates=3)
         watch, reports = Watch(config), []
-        for n in range(14):
+        for n in range(16):
             if n == resume_at:
                 state = json.loads(json.dumps(watch.state_dict()))
                 watch = Watch(config)
                 watch.load_state_dict(state)
-            play = rising_and(lambda n: -abs(n - 5.0)) if n < 8 else constant_from(9)
-            reports.append(watch.look([*play(n), *same_for_all(n)], n + 1))
+            reports.append(watch.look(eventful(n), n + 1))
         return reports
 
     whole = run(None)
-    assert len(told(whole)) >= 3
-    for resume_at in (1, 6, 10, 13):
+    names = {"correlation_fall", "trusted_fall", "constant_updates", "duplicates_in_batch"}
+    assert {a.name for a in told(whole)} == names
+    for resume_at in range(1, 16):
         assert run(resume_at) == whole
 
 
