@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from antiphon.settings import Settings, parse
 from reward_service.building import build_reward
 from reward_service.config import RewardConfig
 from reward_service.reward import InvalidInput, Reward, Unparseable
-from reward_service.types import Sample, Score
+from reward_service.types import Sample, Score, Status
 
 HERE = "tests.reward_service.fakes_rewards"
 
@@ -123,6 +123,36 @@ class Broken(Reward):
 
     def score_one(self, sample: Sample) -> float:
         return 0.0
+
+
+class ProcessId(Reward):
+    """In which process the sample was scored."""
+
+    name = "process_id"
+    range = (0.0, float("inf"))
+
+    def score_one(self, sample: Sample) -> float:
+        return float(os.getpid())
+
+
+class BatchSize(Reward):
+    """A model of its own that takes a moment for any batch, and scores how large it was."""
+
+    name = "batch_size"
+    placement = "own"
+    range = (0.0, float("inf"))
+
+    class Config(Settings):
+        nap_s: float = 0.2
+
+    config: Config
+
+    def score_one(self, sample: Sample) -> float:
+        return 1.0
+
+    def score(self, samples: Sequence[Sample]) -> list[Score]:
+        time.sleep(self.config.nap_s)
+        return [Score(id=s.id, status=Status.OK, value=float(len(samples))) for s in samples]
 
 
 def id_after_a_nap(id: str, metadata: Mapping[str, Any]) -> float:

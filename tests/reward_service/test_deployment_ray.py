@@ -1,8 +1,12 @@
 """The service as it really runs: Ray, Serve, replicas that die and hang, the HTTP door."""
 
+import json
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -10,7 +14,7 @@ import pytest
 from antiphon.errors import UserError
 from reward_service.http import HttpClient
 from reward_service.local import LocalClient
-from reward_service.types import Sample, Status
+from reward_service.types import Sample, Score, Status
 from tests.reward_service.fakes_rewards import HERE, recipe, sample
 
 ray = pytest.importorskip("ray")
@@ -154,3 +158,71 @@ def test_a_replica_that_cannot_start_says_why(client: "deployment.HandleClient")
         deployment.deploy(recipe({"name": f"{HERE}:Broken"}), "run-5")
     with pytest.raises(UserError, match=r"does not start within 2 s: .*CpuScorer \{'STARTING': 1\}"):
         deployment.deploy(recipe(*COMPONENTS, num_cpus_per_replica=9.0, start_deadline_s=2.0), "run-6")
+
+
+def test_requests_that_wait_for_a_model_are_scored_together(cluster: None) -> None:
+    config = recipe({"name": f"{HERE}:BatchSize", "service": {"cache": None, "batch_wait_s": 0.1}})
+    client = deployment.HandleClient(deployment.deploy(config, "own"), config)
+    client.score([sample("warm", id="0")])
+    # Eight threads ask for two samples each: a batch per request would say 2 everywhere.
+    with ThreadPoolExecutor(8) as threads:
+        asked = [[sample(f"{i} {j}", id=str(j)) for j in range(2)] for i in range(8)]
+        answers = list(threads.map(client.score, asked))
+    deployment.shutdown("own")
+    sizes = [s.value for scores in answers for s in scores if s.value is not None]
+    assert len(sizes) == 16
+    assert max(sizes) >= 8.0
+    assert [[s.id for s in scores] for scores in answers] == [["0", "1"]] * 8
+
+
+def test_replicas_killed_under_load_lose_nothing_and_score_nothing_twice(cluster: None) -> None:
+    """S16, with kill -9: every sample has one answer, its own."""
+    config = recipe(
+        {"name": f"{HERE}:ProcessId", "weight": 0.0},
+        {"name": "length", "target": 0, "unit": "characters", "penalty": 0.001},
+        num_replicas=2,
+        deadline_s=60.0,
+        max_batch_size=8,
+        retry={"num_retries": 8, "first_backoff_s": 0.5},
+    )
+    client = deployment.HandleClient(deployment.deploy(config, "chaos"), config)
+    seen: set[int] = set()
+    answers: list[list[Score]] = []
+
+    def ask(number: int) -> list[Score]:
+        return client.score([sample("x" * (number + i), id=f"{number}-{i}") for i in range(16)])
+
+    with ThreadPoolExecutor(6) as threads:
+        for round_ in range(4):
+            asked = [threads.submit(ask, 100 * round_ + n) for n in range(12)]
+            answers += [future.result() for future in asked[:3]]
+            pids = {int(s.parts["ProcessId"]) for s in answers[-1] if s.is_ok}
+            for pid in pids - seen:
+                os.kill(pid, signal.SIGKILL)
+            seen |= pids
+            answers += [future.result() for future in asked[3:]]
+    counts = client.stats()["cpu"]
+    deployment.shutdown("chaos")
+    scores = [s for batch in answers for s in batch]
+    assert len(seen) >= 2
+    assert len({s.id for s in scores}) == len(scores) == 4 * 12 * 16
+    assert [s.message for s in scores if not s.is_ok] == []
+    for s in scores:
+        number, _, i = s.id.partition("-")
+        # 1 less 0.001 for each character.
+        assert s.value == pytest.approx(1.0 - 0.001 * (int(number) + int(i)))
+    assert counts["scores/num_ok"] == len(scores)
+
+
+def test_what_the_service_learned_goes_into_a_checkpoint_and_back(cluster: None) -> None:
+    config = recipe(
+        {"name": "length", "target": 0, "unit": "characters", "penalty": 0.1, "normalize": "running"}
+    )
+    first = deployment.HandleClient(deployment.deploy(config, "before"), config)
+    first.score([sample("x" * n, id=str(n)) for n in range(9)])
+    state = first.state_dict()
+    deployment.shutdown("before")
+    second = deployment.HandleClient(deployment.deploy(config, "after"), config)
+    second.load_state_dict(json.loads(json.dumps(state)))
+    assert second.state_dict() == state
+    deployment.shutdown("after")
