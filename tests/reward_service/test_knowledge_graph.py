@@ -92,6 +92,9 @@ def test_naming_an_entity_that_the_graph_connects_with_the_prompt_can_earn_somet
     assert agreement("Paris", prompt, entity_weight=0.5) == pytest.approx(0.5)
     assert agreement("Paris, Paris!", prompt, entity_weight=0.5) == pytest.approx(0.5)
     assert agreement("Paris, Germany", prompt, entity_weight=0.25) == pytest.approx(0.5)
+    # One triple connects both ways.
+    assert agreement("Washington", "the USA", entity_weight=0.5) == pytest.approx(0.5)
+    assert agreement("the USA", "Washington", entity_weight=0.5) == pytest.approx(0.5)
     # Tokyo is in the graph, but not next to France; France itself was given.
     assert agreement("Tokyo", prompt, entity_weight=0.5) == 0.0
     assert agreement("France", prompt, entity_weight=0.5) == 0.0
