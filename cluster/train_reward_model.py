@@ -115,7 +115,7 @@ def train_reward_model(recipe: RewardModelRecipe, run_dir: Path, say: Say) -> di
         },
         "wall_s": round(time.monotonic() - start_s, 1),
     }
-    _save(run_dir / MODEL, model, tokenizer, report)
+    publish(run_dir / MODEL, model, tokenizer, report)
     for line in (*summary(report), f"the reward model is in {run_dir / MODEL}"):
         say(line)
     return report
@@ -168,7 +168,7 @@ def _make_folder(run_dir: Path, recipe: RewardModelRecipe) -> None:
     write_atomically(run_dir / "recipe.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
-def _save(folder: Path, model: PreTrainedModel, tokenizer: Any, report: Mapping[str, Any]) -> None:
+def publish(folder: Path, model: PreTrainedModel, tokenizer: Any, report: Mapping[str, Any]) -> None:
     """The folder appears whole: written under another name, then renamed."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     model.save_pretrained(temporary)

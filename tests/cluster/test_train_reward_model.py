@@ -9,7 +9,7 @@ import yaml
 from transformers import LlamaForCausalLM
 
 from antiphon.errors import UserError
-from cluster.train_reward_model import load_reward_model_recipe, train_reward_model
+from cluster.train_reward_model import load_reward_model_recipe, publish, train_reward_model
 from reward_service.building import build_reward
 from reward_service.types import Sample
 from tests.reward_service.fakes_networks import llama, save
@@ -87,6 +87,20 @@ def test_a_training_that_breaks_leaves_no_model(recipe: Any, tmp_path: Path) -> 
     with pytest.raises(RuntimeError):
         train_reward_model(recipe, tmp_path / "run", broken)
     assert not (tmp_path / "run" / "model").exists()
+
+
+class FullDisk:
+    """A tokenizer that cannot be saved."""
+
+    def save_pretrained(self, folder: Path) -> None:
+        raise OSError("no space left on device")
+
+
+def test_a_model_that_cannot_be_saved_whole_does_not_appear(tmp_path: Path) -> None:
+    model = LlamaForCausalLM(llama())
+    with pytest.raises(OSError, match="no space"):
+        publish(tmp_path / "model", model, FullDisk(), {})
+    assert not (tmp_path / "model").exists()
 
 
 def test_nothing_is_overwritten(recipe: Any, tmp_path: Path) -> None:
