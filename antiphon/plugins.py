@@ -18,12 +18,19 @@ from antiphon.settings import parse
 
 def built_in(base: type, folder: str) -> dict[str, type]:
     """The named, concrete subclasses of `base` defined in the modules of the package `folder`."""
-    package = importlib.import_module(folder)
-    modules = [importlib.import_module(f"{folder}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
-    found = [
-        c for m in modules for c in vars(m).values() if inspect.isclass(c) and c.__module__ == m.__name__
-    ]
-    fitting = [c for c in found if issubclass(c, base) and not inspect.isabstract(c)]
+    return {name: c for module in _modules(folder) for name, c in _in_module(base, folder, module).items()}
+
+
+def _modules(folder: str) -> list[str]:
+    """The names of the modules of a package."""
+    return [m.name for m in pkgutil.iter_modules(importlib.import_module(folder).__path__)]
+
+
+def _in_module(base: type, folder: str, module: str) -> dict[str, type]:
+    """The plug-ins that one module defines."""
+    found = importlib.import_module(f"{folder}.{module}")
+    classes = [c for c in vars(found).values() if inspect.isclass(c) and c.__module__ == found.__name__]
+    fitting = [c for c in classes if issubclass(c, base) and not inspect.isabstract(c)]
     return {vars(c)["name"]: c for c in fitting if isinstance(vars(c).get("name"), str)}
 
 
@@ -58,6 +65,9 @@ def find(base: type, folder: str, name: str) -> Any:
     """
     if ":" in name:
         return by_import_path(name)
+    # Most modules are called like what they hold; all others, with what they import, need not be loaded then.
+    if name in _modules(folder) and name in (found := _in_module(base, folder, name)):
+        return found[name]
     known = built_in(base, folder)
     if name not in known:
         raise UserError(f"there is no {base.__name__} called {name!r}", remedy=suggestion(name, known))
