@@ -67,7 +67,7 @@ class Reader:
         while len({ids[: shared + 1] for ids in whole}) == 1 and shared < min(map(len, whole)):
             shared += 1
         rest = [ids[shared:] for ids in whole]
-        if any(len(ids) != 1 for ids in rest) or len(set(rest)) != len(rest):
+        if any(len(ids) != 1 for ids in rest):
             raise UserError(
                 f"the judge's tokenizer has no single tokens for {', '.join(options)}",
                 remedy="take a scale of single digits such as (1, 9), or answer: line",

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from reward_service.judging.asking import Asking, AskingConfig
+from reward_service.judging.asking import Asking, AskingConfig, failed
 from reward_service.judging.backend import Question, Reply
 from reward_service.judging.length import corrected, length_of
 from reward_service.judging.parsing import expected, score_in
@@ -66,7 +66,7 @@ class Judge(Asking):
         return [
             self._score(sample, replies[number])
             if number in replies
-            else self._failed(sample, Status.INVALID_INPUT, refused[number], NOTHING, 0.0)
+            else failed(sample, Status.INVALID_INPUT, refused[number])
             for number, sample in enumerate(samples)
         ]
 
@@ -93,11 +93,11 @@ class Judge(Asking):
 
     def _score(self, sample: Sample, reply: Reply) -> Score:
         if reply.status is not Status.OK:
-            return self._failed(sample, reply.status, reply.message, reply.usage, reply.latency_s)
+            return failed(sample, reply.status, reply.message, reply.usage, reply.latency_s)
         try:
             raw = self._raw(reply)
         except Unparseable as error:
-            return self._failed(sample, Status.UNPARSEABLE, str(error), reply.usage, reply.latency_s)
+            return failed(sample, Status.UNPARSEABLE, str(error), reply.usage, reply.latency_s)
         length = length_of(sample.completion, self.config.length_unit)
         pivot = self.config.length_pivot or 0
         value = corrected(raw, length, slope=self.config.length_slope, pivot=pivot)

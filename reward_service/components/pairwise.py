@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from reward_service.judging.asking import Asking, AskingConfig
+from reward_service.judging.asking import Asking, AskingConfig, failed
 from reward_service.judging.backend import Question, Reply
 from reward_service.judging.bias import PositionBias
 from reward_service.judging.contests import Contest, Outcome, Verdict, with_references, within_groups
@@ -23,8 +23,8 @@ LETTERS = ("A", "B")
 class Pairwise(Asking):
     """The share of its comparisons that a completion wins, 0..1; every pair is shown in both orders.
 
-    A score depends on the other samples of the group: whole groups must arrive in one call, and scores must
-    not be cached by sample, unless `opponents` is reference.
+    Unless `opponents` is reference, a score depends on the other samples of the group, which must arrive in
+    one call.
     """
 
     name = "pairwise"
@@ -53,11 +53,8 @@ class Pairwise(Asking):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._bias = PositionBias()
-
-    @property
-    def is_comparing(self) -> bool:
-        """Whether a score depends on the other samples of the group."""
-        return self.config.opponents == "group"
+        # Of the instance: against its reference a sample is judged alone.
+        self.is_comparative = config.opponents == "group"  # type: ignore[misc]
 
     def start(self) -> None:
         super().start()
@@ -69,7 +66,7 @@ class Pairwise(Asking):
 
     def estimate(self, sample: Sample) -> Usage:
         """As if every opponent in a group were as long as the sample itself."""
-        num_asked = self.config.max_opponents if self.is_comparing else 2
+        num_asked = self.config.max_opponents if self.is_comparative else 2
         try:
             question = self._asked(sample, sample.completion, self._opponent(sample))
         except InvalidInput:
@@ -78,7 +75,7 @@ class Pairwise(Asking):
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:
         fit, refused = self._sorted_out(samples)
-        held = within_groups(fit, self.config.max_opponents) if self.is_comparing else with_references(fit)
+        held = within_groups(fit, self.config.max_opponents) if self.is_comparative else with_references(fit)
         replies = iter(self._ask([q for contest in held for q in self._questions(contest)]))
         verdicts = refused
         for contest in held:
@@ -103,7 +100,7 @@ class Pairwise(Asking):
         Raises:
             InvalidInput: the sample is to be compared with its reference and has none.
         """
-        return sample.completion if self.is_comparing else reference_of(sample)
+        return sample.completion if self.is_comparative else reference_of(sample)
 
     def _questions(self, contest: Contest) -> list[Question]:
         """Two for every pair: one in each order."""
@@ -151,7 +148,7 @@ class Pairwise(Asking):
 
     def _score(self, sample: Sample, verdict: Verdict) -> Score:
         if verdict.share is None:
-            return self._failed(sample, verdict.status, verdict.message, verdict.usage, verdict.latency_s)
+            return failed(sample, verdict.status, verdict.message, verdict.usage, verdict.latency_s)
         unit = self.config.length_unit
         pivot = middle([length_of(text, unit) for text in verdict.opponents])
         length = length_of(sample.completion, unit)

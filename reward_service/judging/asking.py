@@ -1,7 +1,6 @@
 """What both judge components share: their settings, their backend, and the way from a reply to a score."""
 
 import hashlib
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from reward_service.judging.bias import Habits
 from reward_service.judging.length import Unit, length_of
 from reward_service.judging.prompts import SYSTEM
 from reward_service.reward import InvalidInput, Reward, Unparseable, reference_of
-from reward_service.types import Sample, Score, Status, Usage
+from reward_service.types import NOTHING, Sample, Score, Status, Usage
 
 DEFAULT_RUBRIC = "How correct, relevant and clear the answer is. Unneeded words make an answer worse."
 
@@ -58,9 +57,6 @@ class Asking(Reward):
     """A component that asks a language model."""
 
     placement = "own"
-    # A backend that can serve only one call is locked here.
-    is_concurrent = True
-
     config: AskingConfig
 
     def __init__(self, config: AskingConfig) -> None:
@@ -75,7 +71,8 @@ class Asking(Reward):
                 remedy="set answer: line, or is_reasoned: false",
             )
         self.backend = build_backend(config.backend, "backend")
-        self._turn = threading.Lock()
+        # Of the instance: an endpoint takes many calls at once, a model would rather have them batched.
+        self.is_concurrent = self.backend.is_concurrent  # type: ignore[misc]
         self._habits = Habits()
 
     def start(self) -> None:
@@ -100,12 +97,13 @@ class Asking(Reward):
         """Whether probabilities of options are asked, and no text."""
         return self.config.answer == "expected"
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether a second judgement of a completion can differ from the first."""
+        return self.config.temperature > 0.0 and not self.is_weighing
+
     def _ask(self, questions: Sequence[Question]) -> list[Reply]:
-        deadline = time.monotonic() + self.config.deadline_s
-        if self.backend.is_concurrent:
-            return self.backend.ask(questions, deadline)
-        with self._turn:
-            return self.backend.ask(questions, deadline)
+        return self.backend.ask(questions, time.monotonic() + self.config.deadline_s)
 
     def _question(self, user: str, repeat: int) -> Question:
         """`repeat` is the number of the judgement; it changes nothing but the seed."""
@@ -125,8 +123,7 @@ class Asking(Reward):
             InvalidInput: the sample lacks a reference that the judge is to see, or asks for a second
                 judgement that could only repeat the first.
         """
-        is_repeatable = self.config.temperature > 0.0 and not self.is_weighing
-        if sample.repeat > 0 and not is_repeatable:
+        if sample.repeat > 0 and not self.is_repeatable:
             raise InvalidInput(
                 "a second judgement would only repeat the first; set temperature above 0 and answer to line"
             )
@@ -135,16 +132,17 @@ class Asking(Reward):
 
     def _scored(self, sample: Sample, value: float, raw: float, usage: Usage, latency_s: float) -> Score:
         parts = {"raw": raw} if self.config.length_slope > 0.0 else {}
-        score = Score(
+        self._habits.add(length_of(sample.completion, self.config.length_unit), raw)
+        return Score(
             id=sample.id, status=Status.OK, value=value, parts=parts, usage=usage, latency_s=latency_s
         )
-        self._habits.add(score, length_of(sample.completion, self.config.length_unit), raw)
-        return score
 
-    def _failed(self, sample: Sample, status: Status, message: str, usage: Usage, latency_s: float) -> Score:
-        score = Score(id=sample.id, status=status, message=message, usage=usage, latency_s=latency_s)
-        self._habits.add(score, length_of(sample.completion, self.config.length_unit), None)
-        return score
+
+def failed(
+    sample: Sample, status: Status, message: str, usage: Usage = NOTHING, latency_s: float = 0.0
+) -> Score:
+    """A score that is none, with what it cost all the same."""
+    return Score(id=sample.id, status=status, message=message, usage=usage, latency_s=latency_s)
 
 
 _ERRORS: Mapping[Status, type[Exception]] = {

@@ -5,37 +5,35 @@ once.
 """
 
 import threading
-from collections import Counter, deque
+from collections import deque
 
 from reward_service.judging.length import fitted_slope
-from reward_service.types import Score
 
 WINDOW = 4096
 """Judgements that the report on length looks back on."""
 
 
 class Habits:
-    """What all judges are watched for: failures by status, scores, and what length is worth to them."""
+    """What all judges are watched for: how they score, and what length is worth to them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._num_by_status: Counter[str] = Counter()
+        self._num_judged = 0
         self._judged: deque[tuple[int, float]] = deque(maxlen=WINDOW)
 
-    def add(self, score: Score, length: int, raw: float | None) -> None:
-        """One verdict; `raw` is the score before length is paid for, None where there is none."""
+    def add(self, length: int, raw: float) -> None:
+        """One verdict; `raw` is the score before length is paid for."""
         with self._lock:
-            self._num_by_status[score.status.value] += 1
-            if raw is not None:
-                self._judged.append((length, raw))
+            self._num_judged += 1
+            self._judged.append((length, raw))
 
     def report(self) -> dict[str, float]:
         """`length_slope` is what a recipe would set to take the average worth of length away."""
         with self._lock:
-            counts, judged = dict(self._num_by_status), list(self._judged)
+            num, judged = self._num_judged, list(self._judged)
         slope, correlation = fitted_slope([n for n, _ in judged], [s for _, s in judged])
         return {
-            **{f"scores_{status}": float(num) for status, num in counts.items()},
+            "judged_total": float(num),
             "raw_mean": sum(s for _, s in judged) / max(1, len(judged)),
             "length_mean": sum(n for n, _ in judged) / max(1, len(judged)),
             "length_slope": slope,
@@ -70,7 +68,7 @@ class PositionBias:
         with self._lock:
             decided = self._num_shown - self._num_ties
             return {
-                "pairs": float(self._num_pairs),
+                "pairs_total": float(self._num_pairs),
                 "flip_share": self._num_flips / max(1, self._num_pairs),
                 "tie_share": self._num_ties / max(1, self._num_shown),
                 "first_wins_share": self._num_first_wins / decided if decided else 0.5,

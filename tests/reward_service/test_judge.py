@@ -1,7 +1,5 @@
 """The component `judge`: from a rule's reply to a score, and what stays no score."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -92,7 +90,9 @@ def test_seeds_depend_on_the_recipe_and_on_the_texts() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "answer": "expected"}])
 def test_a_second_judgement_that_would_repeat_the_first_is_refused(options: dict[str, Any]) -> None:
-    (score,) = judge_of("judge", "Parrot", **options).score([sample("Score: 1", repeat=1)])
+    judge = judge_of("judge", "Parrot", **options)
+    assert not judge.is_repeatable
+    (score,) = judge.score([sample("Score: 1", repeat=1)])
     assert score.status is Status.INVALID_INPUT
     assert "set temperature above 0" in score.message
 
@@ -112,7 +112,7 @@ def test_the_report_tells_what_length_was_worth() -> None:
     # From ln 3 (two words) to ln 5 (four) the score rises by 1.
     assert report["length_slope"] == pytest.approx(1.0 / 0.5108, abs=1e-3)
     assert report["length_correlation"] == pytest.approx(1.0)
-    assert report["scores_ok"] == 2.0
+    assert report["judged_total"] == 2.0
 
 
 def test_an_estimate_is_never_less_than_the_bytes_and_the_reply() -> None:
@@ -124,16 +124,9 @@ def test_an_estimate_is_never_less_than_the_bytes_and_the_reply() -> None:
     assert judge_of("judge", "Parrot", shows_reference=True).estimate(sample("x")) == Usage()
 
 
-def test_a_backend_for_one_at_a_time_is_asked_one_at_a_time() -> None:
-    judge = judge_of("judge", "Jealous")
-    start = threading.Barrier(4)
-
-    def ask(number: int) -> float | None:
-        start.wait()
-        return judge.score([sample("x", id=str(number))])[0].value
-
-    with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(ask, range(4))) == [1.0] * 4
+@pytest.mark.parametrize(("kind", "is_concurrent"), [("Parrot", True), ("Jealous", False)])
+def test_it_takes_as_many_calls_at_once_as_its_backend(kind: str, is_concurrent: bool) -> None:
+    assert judge_of("judge", kind).is_concurrent == is_concurrent
 
 
 def test_one_sample_alone_raises_what_its_status_says() -> None:

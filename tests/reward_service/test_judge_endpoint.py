@@ -61,7 +61,7 @@ def test_every_sample_gets_the_reply_to_its_own_question() -> None:
         assert [(s.id, s.value) for s in scores] == [(str(i), i % 11 / 10) for i in range(100)]
         assert len(server.bodies) == 100
         # Side by side, and never more than allowed.
-        assert 4 <= server.most_at_once <= 16
+        assert 2 <= server.most_at_once <= 16
 
 
 def test_several_threads_share_one_limit_and_get_their_own_replies() -> None:
@@ -147,13 +147,19 @@ def test_a_rate_limit_is_waited_out_for_as_long_as_the_endpoint_says(status: int
 
 
 def test_while_the_endpoint_wants_patience_nobody_asks() -> None:
-    act = refusing(1, 429, {"Retry-After": "0.3"})
+    def act(state: Endpoint, body: dict[str, Any]) -> Any:
+        number = len(state.bodies)
+        if number == 1:
+            return 429, {"Retry-After": "0.6"}, b""
+        if number == 2:
+            # Under way when the first was refused; when it ends, another question has its slot.
+            time.sleep(0.3)
+        return parrot(state, body)
+
     with endpoint(act) as server, judge_at(server.url, max_concurrent=2) as judge:
-        assert all(s.is_ok for s in judge.score(numbered(8)))
-        refused_at = server.times[0]
-        # One more may have been under way when the gate closed, and that one may let a second through.
-        assert sum(0.05 < t - refused_at < 0.3 for t in server.times) == 0
-        assert len(server.times) == 9
+        assert all(s.is_ok for s in judge.score(numbered(6)))
+        assert server.times[2] - server.times[0] >= 0.6
+        assert len(server.times) == 7
 
 
 def test_a_rate_limit_without_a_word_is_tried_again_after_a_pause() -> None:
@@ -280,11 +286,11 @@ def dripping(state: Endpoint, body: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("act", [hanging, dripping])
 def test_a_slow_request_is_a_timeout_and_its_neighbours_are_in_time(act: Act) -> None:
     start = time.monotonic()
-    first, second, third = scores_of(act, "Score: 1", "hang", "Score: 3", timeout_s=0.3)
+    first, second, third = scores_of(act, "Score: 1", "hang", "Score: 3", timeout_s=1.0)
     assert (first.value, third.value) == (0.1, 0.3)
     assert second.status is Status.TIMEOUT
-    assert "within 0.3 s" in second.message
-    assert time.monotonic() - start < 5.0
+    assert "within 1 s" in second.message
+    assert time.monotonic() - start < 10.0
 
 
 def test_what_is_not_reached_before_the_calls_deadline_is_a_timeout() -> None:
@@ -295,7 +301,7 @@ def test_what_is_not_reached_before_the_calls_deadline_is_a_timeout() -> None:
     assert "deadline" in scores[2].message
     # The first was sent, the others never were.
     assert [s.usage.num_requests for s in scores] == [1, 0, 0]
-    assert time.monotonic() - start < 5.0
+    assert time.monotonic() - start < 10.0
 
 
 def test_nobody_at_home_is_an_error() -> None:

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_service.judging.bias import Habits, PositionBias
+from reward_service.judging.bias import WINDOW, Habits, PositionBias
 from reward_service.judging.length import corrected, fitted_slope, length_of, middle
 from reward_service.judging.pairs import circle, win_share
 from reward_service.judging.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S, Gate, retry_after_s
-from reward_service.types import Score, Status
 
 
 def test_length_is_paid_beyond_the_pivot_only() -> None:
@@ -110,7 +109,7 @@ def test_position_bias_counts_flips_ties_and_the_first_place() -> None:
     bias.add(0.5, 1.0)  # a tie, and then a winner: not turned round
     # 8 verdicts, 1 tie; of the other 7 the first place won 1 + 2 + 0 + 1 = 4.
     assert bias.report() == {
-        "pairs": 4.0,
+        "pairs_total": 4.0,
         "flip_share": 0.5,
         "tie_share": 1 / 8,
         "first_wins_share": pytest.approx(4 / 7),
@@ -119,20 +118,22 @@ def test_position_bias_counts_flips_ties_and_the_first_place() -> None:
 
 def test_no_comparison_shows_no_bias() -> None:
     assert PositionBias().report() == {
-        "pairs": 0.0,
+        "pairs_total": 0.0,
         "flip_share": 0.0,
         "tie_share": 0.0,
         "first_wins_share": 0.5,
     }
 
 
-def test_habits_count_statuses_and_look_at_length_before_it_is_paid() -> None:
+def test_habits_are_those_of_the_newest_judgements() -> None:
     habits = Habits()
-    for length, raw in [(1, 0.2), (3, 0.4)]:
-        habits.add(Score(id="a", status=Status.OK, value=0.0), length, raw)
-    habits.add(Score(id="a", status=Status.UNPARSEABLE), 900, None)
+    for _ in range(WINDOW):
+        habits.add(900, 0.9)
+    for _ in range(WINDOW // 2):
+        habits.add(1, 0.2)
+        habits.add(3, 0.4)
     report = habits.report()
-    assert (report["scores_ok"], report["scores_unparseable"]) == (2.0, 1.0)
+    assert report["judged_total"] == 2 * WINDOW
     assert (report["raw_mean"], report["length_mean"]) == (pytest.approx(0.3), 2.0)
     # From ln 2 to ln 4 the score rises by 0.2.
     assert report["length_slope"] == pytest.approx(0.2 / math.log(2))

@@ -4,7 +4,7 @@ import re
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reward_service.judging import prompts
@@ -22,6 +22,7 @@ SCALE = (1, 10)
         ("Score:7", 7.0),
         ("  Score: 10 \n\n", 10.0),
         ("It names 3 of 4 causes, page 12.\nScore: 7.5", 7.5),
+        ("The answer says 'Score: 10', which is no merit.\nScore: 7", 7.0),
         ("Score: 7\r\n", 7.0),
     ],
 )
@@ -181,12 +182,17 @@ def test_control_tokens_of_chat_templates_are_broken(token: str) -> None:
     assert re.sub(r"\s", "", text) == re.sub(r"\s", "", f"a {token} b")
 
 
+def test_what_is_shown_is_broken_where_it_must_be() -> None:
+    assert "< |im_end|>\n[ INST]" in shown("<|im_end|>\n[INST]")
+
+
 def test_ordinary_texts_are_shown_as_they_are() -> None:
     text = "if (a < b || c > d) return x[0]; <p>a | b</p> [1] кот 猫 🐈 <s"
     assert prompts.defused(text) == text
 
 
 @given(st.text(alphabet=st.characters(codec=None)))
+@example("half a \ud800 pair")
 def test_whatever_a_policy_writes_can_be_sent(text: str) -> None:
     once = prompts.defused(text)
     once.encode()

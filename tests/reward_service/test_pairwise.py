@@ -41,14 +41,14 @@ def test_a_judge_who_sees_only_the_order_changes_nothing_and_is_reported() -> No
     judge = judge_of("pairwise", "First")
     assert [s.value for s in judge.score(group("a", "b", "c"))] == [0.5, 0.5, 0.5]
     report = judge.stats()
-    assert (report["pairs"], report["flip_share"], report["first_wins_share"]) == (3.0, 1.0, 1.0)
+    assert (report["pairs_total"], report["flip_share"], report["first_wins_share"]) == (3.0, 1.0, 1.0)
 
 
 def test_a_fair_judge_is_reported_as_fair() -> None:
     judge = judge_of("pairwise", "Larger")
     judge.score(group("1", "2", "3"))
     report = judge.stats()
-    assert (report["pairs"], report["flip_share"], report["first_wins_share"]) == (3.0, 0.0, 0.5)
+    assert (report["pairs_total"], report["flip_share"], report["first_wins_share"]) == (3.0, 0.0, 0.5)
 
 
 def test_scores_do_not_depend_on_the_order_of_the_samples() -> None:
@@ -170,8 +170,8 @@ def test_an_estimate_covers_all_opponents_in_both_orders() -> None:
 
 
 def test_it_says_whether_scores_depend_on_neighbours() -> None:
-    assert judge_of("pairwise", "Larger").is_comparing  # type: ignore[attr-defined]
-    assert not judge_of("pairwise", "Larger", opponents="reference").is_comparing  # type: ignore[attr-defined]
+    assert judge_of("pairwise", "Larger").is_comparative
+    assert not judge_of("pairwise", "Larger", opponents="reference").is_comparative
 
 
 def test_an_uneven_number_of_opponents_is_a_mistake() -> None:

@@ -87,7 +87,8 @@ class OpenAI(Backend):
         self._key = self._read_key()
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         # The deadline is ours, because those of httpx count from byte to byte.
-        self._http = httpx.AsyncClient(headers=headers, timeout=None)
+        limits = httpx.Limits(max_connections=self.config.max_concurrent)
+        self._http = httpx.AsyncClient(headers=headers, timeout=None, limits=limits)
         self._slots = asyncio.Semaphore(self.config.max_concurrent)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
