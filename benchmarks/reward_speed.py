@@ -1,6 +1,6 @@
 """What the reward service costs on top of the libraries that it calls.
 
-    python benchmarks/reward_speed.py [--rows 10000] [--rounds 5]
+    python -m benchmarks.reward_speed [--rows 10000] [--rounds 5]
 
 Prints one JSON line. `share_of_bare` is the throughput of one call through the handle, as a share of what the
 bare libraries do with as many processes (rounds alternate, medians). `overhead` is a call that has next to
