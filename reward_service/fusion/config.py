@@ -29,6 +29,8 @@ class EnsembleConfig(Settings):
     outlier_threshold: float | None = Field(3.5, gt=0.0, allow_inf_nan=False)
     """A judgement this many of its judge's usual deviations away from the others is left out (3.5: Iglewicz
     and Hoaglin). Null keeps all. Of two judgements neither is ever left out."""
+    leaves_out_contrary: bool = True
+    """A judge that says the opposite of at least two others, for certain, is not counted."""
     is_shrunk: bool = True
     """Scores are drawn towards the mean of their prompt by as much as they are noise."""
     prior_strength: float = Field(8.0, ge=0.0, allow_inf_nan=False)

@@ -69,7 +69,8 @@ class Ensemble:
         self._estimate()
         aligned = self._model.aligned(batch.mean)
         is_out = is_outlier(aligned, self._model.usual_deviation, self._threshold)
-        fused, variance, share = self._average(np.where(is_out, np.nan, aligned), batch.num)
+        counted = self._without_contrary(np.where(is_out, np.nan, aligned))
+        fused, variance, share = self._average(counted, batch.num)
         value, shrinkage = self._shrink(fused, variance, group)
         return Fused(
             value=value,
@@ -88,6 +89,7 @@ class Ensemble:
             "factor": model.factor,
             "shift": model.shift,
             "is_known": model.is_known,
+            "is_contrary": model.is_contrary,
         }
         return {
             f"{label}/{what}": float(values[i])
@@ -118,6 +120,13 @@ class Ensemble:
         gap = np.concatenate([unstacked(self._seen.rows).gap, gaps(values)])[-self._config.window :]
         scale = repeat_scale(gap, self._config.min_samples)
         return without_wild_repeats(values, scale, self._threshold)
+
+    def _without_contrary(self, values: Floats) -> Floats:
+        """Judges who say the opposite of the others are not counted, where others have spoken. [n, m]"""
+        if not self._config.leaves_out_contrary:
+            return values
+        upright = np.where(self._model.is_contrary, np.nan, values)
+        return np.where(np.isnan(upright).all(axis=1, keepdims=True), values, upright)
 
     def _average(self, values: Floats, num: Floats) -> tuple[Floats, Floats, Floats]:
         """Fused values, their variances (NaN unless all judges are known), and shares."""

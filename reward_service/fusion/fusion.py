@@ -13,7 +13,7 @@ import numpy as np
 from reward_service.fusion.arrays import group_index
 from reward_service.fusion.checks import check_parts
 from reward_service.fusion.config import FusionConfig, FusionPart
-from reward_service.fusion.terms import EnsembleTerm, Outcome, PlainTerm, Readings, Term, mean
+from reward_service.fusion.terms import Batch, EnsembleTerm, Outcome, PlainTerm, Readings, Term, mean
 from reward_service.types import NOTHING, Sample, Score, Status
 
 Verdicts = Mapping[str, Sequence[Score]]
@@ -50,9 +50,12 @@ class Fusion:
             raise ValueError(f"got {len(samples)} samples and {len(verdicts)} verdicts")
         order = sorted(range(len(samples)), key=lambda i: samples[i].id)
         readings = {label: [_said(verdicts[i].get(label, ())) for i in order] for label in self._labels}
-        group = group_index([samples[i].group for i in order])
+        batch = Batch(
+            group=group_index([samples[i].group for i in order]),
+            content=[(samples[i].group, samples[i].prompt, samples[i].completion) for i in order],
+        )
         with np.errstate(over="ignore", invalid="ignore"):
-            outcomes = [term.judge(readings, group) for term in self._terms]
+            outcomes = [term.judge(readings, batch) for term in self._terms]
         scores: list[Score] = [
             self._score(place, samples[i], verdicts[i], readings, outcomes) for place, i in enumerate(order)
         ]

@@ -6,6 +6,7 @@ import numpy as np
 
 from reward_service.fusion.align import Align, alignment
 from reward_service.fusion.arrays import Bools, Floats
+from reward_service.fusion.contrary import is_contrary
 from reward_service.fusion.judgements import Judgements
 from reward_service.fusion.noise import disagreement, repeat_variance, split_disagreement
 from reward_service.fusion.robust import deviation_from_others, is_outlier, row_median, usual_deviation
@@ -33,6 +34,8 @@ class NoiseModel:
     """ω_i², which repeats do not reduce."""
     is_known: Bools
     """Whether something was learned of the judge's noise."""
+    is_contrary: Bools
+    """Whether the judge says the opposite of the others."""
 
     def aligned(self, values: Floats) -> Floats:
         """[n, m] -> [n, m] on the common scale."""
@@ -53,6 +56,7 @@ def ignorance(sigma: Floats) -> NoiseModel:
         repeat_variance=np.nan_to_num(sigma) ** 2,
         own_variance=np.zeros_like(sigma),
         is_known=~np.isnan(sigma),
+        is_contrary=np.zeros(len(sigma), dtype=np.bool_),
     )
 
 
@@ -88,6 +92,7 @@ def noise_model(
         repeat_variance=repeats * factor**2,
         own_variance=np.maximum(0.0, total - low * factor**2),
         is_known=is_given | _has_repeats(seen, min_samples) | _has_company(pairwise),
+        is_contrary=is_contrary(np.where(is_wild, np.nan, values), min_samples),
     )
 
 

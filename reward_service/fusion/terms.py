@@ -5,7 +5,7 @@ A term turns what its components said into one normalised number per sample, and
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,16 @@ from reward_service.fusion.normalize import Clip, Normalize, Normalizer
 
 Readings = Mapping[str, Sequence[tuple[float, ...]]]
 """readings[label][sample]: the repeats that succeeded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a term has to know of n samples."""
+
+    group: Ints
+    """[n] equal for samples that are compared."""
+    content: Sequence[Hashable]
+    """[n] equal for samples that are the same but for their id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +55,7 @@ class Term(ABC):
         """Of its components."""
 
     @abstractmethod
-    def judge(self, readings: Readings, group: Ints) -> Outcome:
+    def judge(self, readings: Readings, batch: Batch) -> Outcome:
         """Learns from the samples, and makes a number of each."""
 
     def weight_at(self, version: int) -> float:
@@ -87,11 +97,11 @@ class PlainTerm(Term):
     def labels(self) -> tuple[str, ...]:
         return (self._part.label,)
 
-    def judge(self, readings: Readings, group: Ints) -> Outcome:
+    def judge(self, readings: Readings, batch: Batch) -> Outcome:
         said = [calibrated(self._part, x) for x in readings[self._part.label]]
         value = np.array([mean(x) if x else np.nan for x in said], dtype=np.float64)
         shown = {} if self._part.calibration is None else {f"{self.name}/calibrated": value}
-        return self._normalized(value, group, shown)
+        return self._normalized(value, batch.group, shown)
 
 
 class EnsembleTerm(Term):
@@ -107,19 +117,24 @@ class EnsembleTerm(Term):
     def labels(self) -> tuple[str, ...]:
         return tuple(m.label for m in self._members)
 
-    def judge(self, readings: Readings, group: Ints) -> Outcome:
-        rows = [[calibrated(m, readings[m.label][i]) for m in self._members] for i in range(len(group))]
-        nothing: list[Sequence[float]] = [()] * len(self._members)
-        enough = [row if sum(map(bool, map(len, row))) >= self.num_needed else nothing for row in rows]
-        fused = self._ensemble.fuse(enough, group)
+    def judge(self, readings: Readings, batch: Batch) -> Outcome:
+        rows = [self._row(readings, place) for place in range(len(batch.group))]
+        first, copy_of = distinct(list(zip(batch.content, rows, strict=True)))
+        fused = self._ensemble.fuse([rows[i] for i in first], batch.group[first])
+        value = fused.value[copy_of]
         shown = {
-            self.name: fused.value,
-            f"{self.name}/sigma": fused.sigma,
-            f"{self.name}/shrinkage": fused.shrinkage,
-            f"{self.name}/outliers": fused.num_outliers.astype(float),
-            **{f"{label}/share": fused.share[:, i] for i, label in enumerate(self.labels)},
+            self.name: value,
+            f"{self.name}/sigma": fused.sigma[copy_of],
+            f"{self.name}/shrinkage": fused.shrinkage[copy_of],
+            f"{self.name}/outliers": fused.num_outliers[copy_of].astype(float),
+            **{f"{label}/share": fused.share[copy_of, i] for i, label in enumerate(self.labels)},
         }
-        return self._normalized(fused.value, group, shown)
+        return self._normalized(value, batch.group, shown)
+
+    def _row(self, readings: Readings, place: int) -> tuple[tuple[float, ...], ...]:
+        """What each member said of a sample; nothing where too few members spoke."""
+        row = tuple(calibrated(m, readings[m.label][place]) for m in self._members)
+        return row if sum(bool(said) for said in row) >= self.num_needed else ((),) * len(row)
 
     def stats(self) -> dict[str, float]:
         return super().stats() | self._ensemble.stats()
@@ -130,6 +145,18 @@ class EnsembleTerm(Term):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._ensemble.load_state_dict(state["ensemble"])
+
+
+def distinct(items: Sequence[Hashable]) -> tuple[Ints, Ints]:
+    """Where each distinct item comes first, and which of those every item is. -> [distinct], [n]
+
+    A completion that was written twice and judged once (the other time out of a cache) says nothing new about
+    the noise; counted twice it would look like agreement.
+    """
+    number = {item: i for i, item in enumerate(dict.fromkeys(items))}
+    copy_of = np.array([number[item] for item in items], dtype=np.intp)
+    first = {n: place for place, n in reversed(list(enumerate(copy_of.tolist())))}
+    return np.array([first[n] for n in range(len(number))], dtype=np.intp), copy_of
 
 
 def mean(values: Sequence[float]) -> float:

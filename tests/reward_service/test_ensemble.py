@@ -98,12 +98,27 @@ def test_so_it_is_with_one_judge_who_likes_what_is_bad(level: float, num_repeats
 
 def test_a_judge_who_repeats_himself_is_not_believed_for_that() -> None:
     # By its repeats alone the contrary judge, with σ 0.05, would have most of the weight.
-    fusing, random = ensemble(3), np.random.default_rng(0)
+    fusing, random = ensemble(3, leaves_out_contrary=False), np.random.default_rng(0)
     _, judged, group = batch(random, [0.2, 0.2, 0.2], 4, contrary)
     fused = fusing.fuse(judged.tolist(), group)
     assert fused.share[:, 2].max() < 0.15
     # |q - (1 - q)| varies by twice the 0.28 that quality does.
     assert 0.4 < fusing.stats()["judge2/sigma"] < 0.75
+
+
+def test_a_contrary_judge_is_not_counted() -> None:
+    sigma = [0.3, 0.4, 0.0]
+    error = errors(sigma, warp=contrary)
+    assert error["fused"] < 0.93 * errors(sigma, warp=contrary, leaves_out_contrary=False)["fused"]
+    fusing = ensemble(3)
+    _, judged, group = batch(np.random.default_rng(0), sigma, 1, contrary)
+    readings = judged.tolist()
+    readings[0][:2] = [[], []]
+    fused = fusing.fuse(readings, group)
+    assert fusing.stats()["judge2/is_contrary"] == 1.0
+    assert not fused.share[1:, 2].any()
+    # Where nobody else spoke it is all there is.
+    assert fused.share[0].tolist() == [0.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize("sigma", [0.2, 0.5, 1.0])
@@ -224,6 +239,7 @@ def test_a_single_judge_without_repeats_is_taken_at_its_word() -> None:
 def test_the_corrections_can_be_switched_off_one_by_one() -> None:
     _, judged, group = batch(np.random.default_rng(0), [0.1, 0.2, 0.6], 1, None)
     off = {"align": "none", "is_weighted": False, "is_shrunk": False, "outlier_threshold": None}
+    off["leaves_out_contrary"] = False
     plain: Fused = ensemble(3, **off).fuse(judged.tolist(), group)
     assert plain.value == pytest.approx(judged.mean(axis=(1, 2)))
     # The noise of the mean of three: (0.01 + 0.04 + 0.36) / 9.

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ RAMP = ScheduleConfig(start=0.0, end=1.0, num_updates=10)
 
 
 def sample(id: str = "s", **fields: Any) -> Sample:
-    return Sample(id=id, prompt="p", completion="c", **fields)
+    return Sample(**{"id": id, "prompt": "p", "completion": "c", **fields})
 
 
 def ok(*values: float, **fields: Any) -> tuple[Score, ...]:
@@ -197,7 +198,9 @@ def busy() -> Fusion:
 def crowd(seed: int, num_prompts: int = 6) -> tuple[list[Sample], list[dict[str, tuple[Score, ...]]]]:
     random = np.random.default_rng(seed)
     samples = [
-        sample(f"{g}/{i}", group=str(g), policy_version=seed) for g in range(num_prompts) for i in range(4)
+        sample(f"{g}/{i}", completion=f"c{i}", group=str(g), policy_version=seed)
+        for g in range(num_prompts)
+        for i in range(4)
     ]
     labels = ("rouge", "length", "x", "y", "z")
     return samples, [{label: ok(float(random.normal())) for label in labels} for _ in samples]
@@ -237,6 +240,25 @@ def test_what_is_believed_is_reported() -> None:
     assert {"rouge/mean", "rouge/std", "x/sigma", "y/factor", "z/shift", "x/is_known"} <= set(stats)
     assert "length/mean" not in stats
     assert all(math.isfinite(value) for value in stats.values())
+
+
+def test_a_completion_that_was_written_twice_counts_once() -> None:
+    once, twice = busy(), busy()
+    samples, verdicts = crowd(0)
+    alone = {s.id: s for s in once.fuse(samples, verdicts)}
+    copies = [replace(s, id=f"{s.id}/again") for s in samples[::3]]
+    together = {s.id: s for s in twice.fuse([*samples, *copies], [*verdicts, *verdicts[::3]])}
+    for name in ("quality", "quality/sigma", "quality/shrinkage", "x/share"):
+        assert {i: together[i].parts[name] for i in alone} == {i: s.parts[name] for i, s in alone.items()}
+        assert all(together[c.id].parts[name] == together[c.id[:-6]].parts[name] for c in copies)
+
+
+def test_the_same_completion_judged_anew_counts_again() -> None:
+    fusing = fusion(*judges("x"), quality=EnsembleConfig(min_samples=2, window=8))
+    samples = [sample(str(i), group="g") for i in range(4)]
+    scores = fusing.fuse(samples, [{"x": ok(v)} for v in (1.0, 1.0, 2.0, 1.0)])
+    assert [s.value for s in scores] == [1.0, 1.0, 2.0, 1.0]
+    assert len(fusing.state_dict()["quality"]["ensemble"]["seen"]["rows"]) == 2 * 4
 
 
 def test_as_many_verdicts_as_samples_are_wanted() -> None:
