@@ -94,3 +94,24 @@ def test_a_group_with_a_failed_or_missing_score_is_refused() -> None:
     for scores in ([], [failed]):
         with pytest.raises(ValueError, match="an ok score for each trajectory"):
             environment.group(turn(), [t], scores, policy_version=3)
+
+
+def test_a_group_that_need_not_be_whole_leaves_failed_scores_out() -> None:
+    trajectories = [
+        environment.trajectory(fakes.prompt(), fakes.completion((8 + n, 2)), fakes.decode) for n in range(3)
+    ]
+    ok = [Score(id=f"1/17/{n}", status=Status.OK, value=float(n)) for n in (2, 0)]
+    failed = Score(id="1/17/1", status=Status.ERROR)
+    group = environment.group(turn(), trajectories, [failed, *ok], policy_version=3, is_whole=False)
+    assert [(s.id, t.token_ids[3]) for s, t in zip(group.scores, group.trajectories, strict=True)] == [
+        ("1/17/0", 8),
+        ("1/17/2", 10),
+    ]
+
+
+def test_a_missing_score_is_refused_though_the_group_need_not_be_whole() -> None:
+    t = environment.trajectory(fakes.prompt(), fakes.completion(), fakes.decode)
+    ok, failed = Score(id="1/17/0", status=Status.OK, value=1.0), Score(id="1/17/0", status=Status.ERROR)
+    for trajectories, scores in (([t, t], [ok]), ([t], [failed]), ([], [])):
+        with pytest.raises(ValueError, match="an ok score for each trajectory"):
+            environment.group(turn(), trajectories, scores, policy_version=3, is_whole=False)

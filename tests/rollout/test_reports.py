@@ -1,7 +1,8 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from rollout.reports import GroupSummary, parse_summary
+from reward_service.types import Status
+from rollout.reports import FailedScore, GroupSummary, parse_summary
 from tests.fakes import make_group
 
 
@@ -17,5 +18,13 @@ def test_a_group_of_equal_raw_scores_is_constant_whatever_its_lengths():
 
 
 def test_a_summary_survives_json_exactly():
-    summary = GroupSummary.of(make_group([0.1, 1.0], epoch=2, index=5, version=7))
+    failed = FailedScore(number=2, status=Status.TIMEOUT, num_tokens=9, message="late")
+    summary = GroupSummary.of(make_group([0.1, 1.0], epoch=2, index=5, version=7), (failed,))
     assert parse_summary(json.loads(json.dumps(asdict(summary)))) == summary
+
+
+def test_a_sample_that_a_component_has_no_number_for_is_missing_in_its_part_alone():
+    group = make_group([0.0, 1.0])
+    first, second = group.scores
+    partial = replace(group, scores=(first, replace(second, parts={"reward": 1.0, "judge": 0.5})))
+    assert GroupSummary.of(partial).parts == {"reward": (0.0, 1.0), "judge": (0.5,)}

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.system.fakes_runs import HERE, run_cli, settings, tree, write_recipe
+from tests.system.fakes_runs import HERE, events, run_cli, settings, tree, write_recipe
 
 
 @pytest.fixture
@@ -170,11 +170,36 @@ def test_an_export_overwrites_nothing(whole, tmp_path, capsys):
 def test_a_reward_that_starts_to_fail_ends_the_run_with_its_words(recipe, tmp_path, capsys):
     """It works on the trial: found only while training, so summary and post-mortem tell of it."""
     run_dir = tmp_path / "run"
-    reward = settings(reward__components=[{"name": f"{HERE}:raises_on_training"}])
+    reward = settings(
+        reward__components=[{"name": f"{HERE}:raises_on_training"}],
+        rollout__probe_every_s=0.05,
+        rollout__pause_deadline_s=0.3,
+    )
     code = run_cli("train", recipe, "--run-dir", run_dir, *reward)
-    said = capsys.readouterr().err
+    out, said = capsys.readouterr()
     assert code == 2
     assert "could not be scored" in said
     assert "only samples of the training" in said
+    assert "paused: 16 of the last 16 samples" in out
     assert json.loads((run_dir / "summary.json").read_text())["status"] == "failed"
     assert "only samples" in json.loads((run_dir / "postmortem.json").read_text())["first_cause"]["message"]
+    (event,) = events(run_dir, "paused")
+    assert "only samples of the training" in event["cause"]
+
+
+def test_a_run_that_stopped_for_its_reward_goes_on_once_that_is_mended(recipe, tmp_path):
+    """What was learned before is in a checkpoint, though none was due."""
+    run_dir = tmp_path / "run"
+    changes = settings(
+        run__checkpoint_every=0,
+        rollout__pause_deadline_s=0,
+        reward__components=[{"name": f"{HERE}:raises_on_training", "label": "text"}],
+    )
+    assert run_cli("train", recipe, "--run-dir", run_dir, *changes) == 2
+    path = run_dir / "recipe.yaml"
+    path.write_text(path.read_text().replace("raises_on_training", "by_text"))
+    assert run_cli("resume", run_dir) == 0
+    told = json.loads((run_dir / "summary.json").read_text())
+    assert (told["status"], told["version"]) == ("done", 4)
+    # The window of 8 groups; each of the two tasks that were queued holds 2.
+    assert 8 <= told["dropped"]["score_error"] <= 12

@@ -6,7 +6,9 @@ import signal
 import pytest
 
 from tests.system.fakes_runs import (
+    HERE,
     assert_same_run,
+    events,
     lines,
     run_cli,
     settings,
@@ -115,6 +117,65 @@ def test_an_update_that_is_made_again_after_a_resume_is_told_once(recipe, tmp_pa
     assert run_cli("resume", run_dir) == 0
     assert [line["version"] for line in updates(run_dir)] == [1, 2, 3, 4, 5]
     assert len(token_ids(run_dir)) == 20
+
+
+LOSSY = settings(
+    reward__components=[{"name": f"{HERE}:by_text"}, {"name": f"{HERE}:raises_sometimes", "weight": 0.1}]
+)
+
+
+@pytest.fixture(scope="module")
+def lossy(recipe, tmp_path_factory):
+    """A run that loses samples to failed scores."""
+    run_dir = tmp_path_factory.mktemp("lossy") / "run"
+    assert run_cli("train", recipe, "--run-dir", run_dir, *LOSSY) == 0
+    return run_dir
+
+
+def test_samples_without_a_score_are_left_out_and_told(lossy):
+    told = summary(lossy)
+    # Places 0 to 15, samples 0 and 1: sample 0 fails at 2, 6, 10 and 14, sample 1 at 1, 5, 9 and 13.
+    assert (told["prompts"], told["samples"], told["dropped"]) == (16, 24, {})
+    assert updates(lossy)[-1]["reward/failed_total/error"] == 8.0
+    assert sum(len(event["samples"]) for event in events(lossy, "left_out")) == 8
+    # Held-out place 2 of 4 has no score, at both measurements.
+    assert told["eval"]["n"] == 3
+    measured = [line for line in lines(lossy / "metrics.jsonl") if "eval/reward" in line]
+    assert [line["eval/failed"] for line in measured] == [1.0, 1.0]
+
+
+def test_what_is_trained_and_what_failed_are_all_that_was_drawn(lossy):
+    stored = token_ids(lossy)
+    assert sum(len(samples) for samples in stored.values()) == 24
+    failed = {
+        tuple(event["key"]): [s["sample"] for s in event["samples"]] for event in events(lossy, "left_out")
+    }
+    assert all(len(stored[key]) + len(numbers) == 2 for key, numbers in failed.items())
+
+
+def test_a_run_that_loses_samples_is_the_same_when_it_is_killed_and_resumed(recipe, lossy, tmp_path):
+    run_dir = tmp_path / "killed"
+    program = start_program(run_dir, "train", recipe, "--run-dir", run_dir, *LOSSY)
+    program.wait_for_checkpoint(2)
+    program.stop(signal.SIGKILL)
+    assert run_cli("resume", run_dir) == 0
+    assert_same_run(run_dir, lossy)
+
+
+def test_a_supervised_phase_is_stopped_at_once_and_made_anew_by_the_resume(recipe, tmp_path):
+    run_dir, other = tmp_path / "stopped", tmp_path / "never_stopped"
+    endless = settings(
+        run__num_updates=1, warm_up={"num_steps": 10**6, "batch_size": 2, "schedule": "constant"}
+    )
+    program = start_program(run_dir, "train", recipe, "--run-dir", run_dir, *endless)
+    program.wait_for((run_dir / "recipe.yaml").exists, "recipe.yaml")
+    code, out, err = program.stop(signal.SIGINT)
+    assert (code, summary(run_dir)["status"]) == (130, "interrupted"), (out, err)
+    path = run_dir / "recipe.yaml"
+    path.write_text(path.read_text().replace("num_steps: 1000000", "num_steps: 3"))
+    assert run_cli("resume", run_dir) == 0
+    assert run_cli("train", path, "--run-dir", other) == 0
+    assert_same_run(run_dir, other)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
