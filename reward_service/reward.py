@@ -59,8 +59,9 @@ class Reward(ABC):
     """Where the service runs it."""
     is_concurrent: ClassVar[bool] = False
     """Several threads may be in `score` at once. For components that wait more than they compute."""
-    is_comparative: ClassVar[bool] = False
-    """The score of a sample depends on the others of its group, which are always scored together."""
+    is_comparative: bool = False
+    """The score of a sample depends on the others of its group, which are always scored together. Where that
+    follows from the options, the constructor sets it."""
     waits_for_people: ClassVar[bool] = False
     """A missing score is no fault: it is neither tried again nor held against the component, and scores may
     change while nothing else does."""

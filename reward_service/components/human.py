@@ -69,6 +69,7 @@ class Human(Reward):
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__(config)
+        self.is_comparative = config.mode == "compare"
         self._clock = clock
         self._sleep = sleep
 

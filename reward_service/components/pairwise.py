@@ -54,7 +54,7 @@ class Pairwise(Asking):
         super().__init__(config)
         self._bias = PositionBias()
         # Of the instance: against its reference a sample is judged alone.
-        self.is_comparative = config.opponents == "group"  # type: ignore[misc]
+        self.is_comparative = config.opponents == "group"
 
     def start(self) -> None:
         super().start()

@@ -22,6 +22,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as AnyHttpError
 from starlette.types import ASGIApp
 
+from antiphon.errors import UserError
 from reward_service.components.human import Human
 from reward_service.config import HttpConfig, RewardConfig
 from reward_service.http.gatekeeper import OPEN_PATHS, Gatekeeper
@@ -71,9 +72,18 @@ def door(service: Service, config: RewardConfig, token_digest: bytes | None) -> 
 
 
 def ratings_path(config: RewardConfig) -> Path | None:
-    """The database behind the page, where a component of the recipe waits for people."""
-    paths = [c.options.get("path") for c in config.components if c.name == Human.name]
-    return next((Path(str(path)) for path in paths if path is not None), None)
+    """The database behind the page, where a component of the recipe waits for people.
+
+    Raises:
+        UserError: several of them, for one page.
+    """
+    paths = {c.options.get("path") for c in config.components if c.name == Human.name} - {None}
+    if len(paths) > 1:
+        raise UserError(
+            f"components of the name human have different paths: {', '.join(sorted(map(str, paths)))}",
+            remedy="give them one path: questions are told apart within it",
+        )
+    return next((Path(str(path)) for path in paths), None)
 
 
 def build_app(service: Service, config: HttpConfig) -> FastAPI:
@@ -140,7 +150,8 @@ def _explain_refusals(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         said = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
-        return problem(request, 422, "; ".join(said))
+        # A key of the caller's may hold half a surrogate pair, which no answer can carry.
+        return problem(request, 422, "; ".join(said).encode("utf-8", "backslashreplace").decode())
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> JSONResponse:

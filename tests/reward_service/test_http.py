@@ -7,15 +7,17 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 
 from antiphon.errors import UserError
 from reward_service.config import HttpConfig
 from reward_service.http import HttpClient
-from reward_service.http.door import door
+from reward_service.http.door import door, ratings_path
 from reward_service.http.gatekeeper import digest, token_of
 from reward_service.http.wire import ComponentInfo
 from reward_service.lines import describe
@@ -276,3 +278,27 @@ def test_a_client_may_be_sent_to_other_processes(client: HttpClient) -> None:
     travelled = pickle.loads(pickle.dumps(client))
     assert travelled.score([sample("3")])[0].value == 6.0
     travelled.close()
+
+
+def test_a_refusal_can_be_sent_whatever_the_request_was_made_of(url: str) -> None:
+    body = b'{"samples": [], "\\ud800": 1}'
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    answer = httpx.post(f"{url}/v1/score", content=body, headers=headers)
+    assert answer.status_code == 422
+    assert "\\ud800" in answer.json()["detail"]
+
+
+def test_there_is_one_page_for_people_and_so_one_place_for_what_they_say(tmp_path: Path) -> None:
+    first, second = ({"name": "human", "label": n, "path": str(tmp_path / n)} for n in "ab")
+    with pytest.raises(UserError, match="different paths"):
+        ratings_path(recipe(first, second))
+    assert ratings_path(recipe(first)) == tmp_path / "a"
+    assert ratings_path(recipe({"name": "exact_match"})) is None
+
+
+def test_the_page_is_open_and_what_it_shows_is_not(service: Breakable, tmp_path: Path) -> None:
+    config = recipe({"name": "human", "path": str(tmp_path / "ratings.db")})
+    app = TestClient(door(service, config, digest(TOKEN)))
+    assert app.get("/rate").status_code == 200
+    assert app.get("/rate/next?rater=me").status_code == 401
+    assert app.get("/rate/next?rater=me", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
