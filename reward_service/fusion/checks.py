@@ -41,7 +41,7 @@ def _check_part(config: FusionConfig, part: FusionPart) -> None:
     name = part.estimates
     if part.sigma is not None and not (math.isfinite(part.sigma) and part.sigma > 0.0):
         raise UserError(
-            f"sigma of {part.label!r} is {part.sigma}", remedy="write a number above 0, or leave it out"
+            f"known_sigma of {part.label!r} is {part.sigma}", remedy="write a number above 0, or leave it out"
         )
     if name is None:
         if part.clip is not None and not is_interval(part.clip):
@@ -50,7 +50,8 @@ def _check_part(config: FusionConfig, part: FusionPart) -> None:
             )
         if part.sigma is not None:
             raise UserError(
-                f"{part.label!r} has a sigma but estimates nothing", remedy="write estimates: <an ensemble>"
+                f"{part.label!r} has a known_sigma but estimates nothing",
+                remedy="write estimates: <an ensemble>",
             )
         return
     if name not in config.ensembles:

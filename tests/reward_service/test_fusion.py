@@ -277,8 +277,8 @@ def test_as_many_verdicts_as_samples_are_wanted() -> None:
         (judges("a", weight=2.0), {"quality": EnsembleConfig()}, "weight, normalisation or clip"),
         (judges("a", clip=(0.0, 1.0)), {"quality": EnsembleConfig()}, "weight, normalisation or clip"),
         (judges("a", normalize="running"), {"quality": EnsembleConfig()}, "weight, normalisation or clip"),
-        (judges("a", sigma=0.0), {"quality": EnsembleConfig()}, "sigma of 'a' is 0.0"),
-        ([part("a", sigma=1.0)], {}, "has a sigma but estimates nothing"),
+        (judges("a", sigma=0.0), {"quality": EnsembleConfig()}, "known_sigma of 'a' is 0.0"),
+        ([part("a", sigma=1.0)], {}, "has a known_sigma but estimates nothing"),
         ([part("a", clip=(1.0, 1.0))], {}, r"clip of 'a' is \[1.0, 1.0\]"),
     ],
 )
