@@ -2,9 +2,10 @@
 
     python -m benchmarks.noise_study --out runs/noise [--updates 80] [--sigmas 0,0.5,1,2]
 
-The task of recipes/feedback_sort.yaml, rewarded by three judges alone: exact match with noise of σ/2, σ and 2σ.
-Without correction they are averaged; with it they are fused by inverse variance, cleaned of outliers and shrunk.
-One run each, in one process, same seed. Prints one JSON line: held-out exact match before and after.
+The task of recipes/feedback_sort.yaml, rewarded by three judges alone: exact match with noise of σ/2, σ and
+2σ. Without correction they are averaged; with it they are fused by inverse variance, cleaned of outliers
+and shrunk. One run each, in one process, same seed. Prints one JSON line: held-out exact match before and
+after.
 """
 
 import argparse

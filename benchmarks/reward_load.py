@@ -3,9 +3,9 @@
     python -m benchmarks.reward_load [--users 1,4,16,64] [--seconds 10]
 
 Starts a service with its HTTP door, and Locust (`pip install 'antiphon[bench]'`) with simulated users that
-each send one request after the other: 16 samples, scored by BLEU, ROUGE-L, exact match and a regular expression
-in a child process. Every second request is one that was sent before. Prints one JSON line. Users and service share
-the cores of the machine.
+each send one request after the other: 16 samples, scored by BLEU, ROUGE-L, exact match and a regular
+expression in a child process. Every second request is one that was sent before. Prints one JSON line. Users
+and service share the cores of the machine.
 """
 
 import argparse
