@@ -259,6 +259,10 @@ def test_the_same_completion_judged_anew_counts_again() -> None:
     scores = fusing.fuse(samples, [{"x": ok(v)} for v in (1.0, 1.0, 2.0, 1.0)])
     assert [s.value for s in scores] == [1.0, 1.0, 2.0, 1.0]
     assert len(fusing.state_dict()["quality"]["ensemble"]["seen"]["rows"]) == 2 * 4
+    # So does the same answer to another prompt, or in another group.
+    others = [sample("5", group="g"), sample("6", group="h"), sample("7", group="g", prompt="q")]
+    fusing.fuse(others, [{"x": ok(5.0)}] * 3)
+    assert len(fusing.state_dict()["quality"]["ensemble"]["seen"]["rows"]) == (2 + 3) * 4
 
 
 def test_as_many_verdicts_as_samples_are_wanted() -> None:
