@@ -27,16 +27,18 @@ class Rouge(Reward):
         self._tokenizer = (
             DefaultTokenizer(config.stemming) if config.tokenizer == "ascii" else UnicodeTokenizer()
         )
-        self._scorer = RougeScorer(["rouge1", self.name], tokenizer=self._tokenizer)
+        self._scorer = RougeScorer([self.name], tokenizer=self._tokenizer)
+        self._by_words = RougeScorer(["rouge1"], tokenizer=self._tokenizer)
 
     def score_one(self, sample: Sample) -> float:
         reference = reference_of(sample)
         num_words = len(self._tokenizer.tokenize(reference))
         if num_words == 0:
             raise InvalidInput(f"the reference {reference!r} has no word that the tokenizer knows")
-        scores = self._scorer.score(reference, sample.completion)
-        # Effective order: a reference of one word has no bigram that could be matched.
-        return float(scores["rouge1" if num_words == 1 else self.name].fmeasure)
+        if num_words == 1:
+            # Effective order: a reference of one word has no bigram that could be matched.
+            return float(self._by_words.score(reference, sample.completion)["rouge1"].fmeasure)
+        return float(self._scorer.score(reference, sample.completion)[self.name].fmeasure)
 
 
 class Rouge1(Rouge):
