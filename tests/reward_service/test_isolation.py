@@ -142,7 +142,7 @@ def test_the_neighbours_of_what_hangs_do_not_wait_for_the_deadline() -> None:
 
 def test_a_catastrophic_pattern_costs_one_sample(pool: Pool) -> None:
     scores = score(pool, "ab", "a" * 40, "b", "xaab", label="regex")
-    assert [s.status for s in scores] == [Status.OK, Status.TIMEOUT, Status.OK, Status.OK]
+    assert (scores[1].status, scores[1].message) == (Status.TIMEOUT, "took longer than 2 s and was killed")
     assert values(scores) == [1.0, None, 0.0, 1.0]
 
 
@@ -227,13 +227,14 @@ def test_a_cancelled_call_leaves_the_workers_to_others() -> None:
 
 def test_a_component_that_hangs_leaves_its_turn_to_the_others() -> None:
     components = {"unruly": UNRULY, "faithful": (f"{HERE}:Faithful", {})}
-    with closing(Pool(components, config(num_workers=1, num_extra_workers=1, deadline_s=0.5))) as pool:
+    isolation = config(num_workers=1, num_extra_workers=1, deadline_s=0.5, patience_s=0.05)
+    with closing(Pool(components, isolation)) as pool:
         pool.wait_until_started(time.monotonic() + A_LOT_S)
         spins = [sample("spin", id=str(i)) for i in range(12)]
         start = time.monotonic()
         hanging = pool.submit("unruly", spins, time.monotonic() + A_LOT_S)
         assert score(pool, "late", label="faithful")[0].message.startswith("TimeoutError: so")
-        assert not hanging.done()
+        assert pool.stats()["unruly/kills_total"] <= 6.0
         hanging.result()
         # Two at once, half a second each.
         assert time.monotonic() - start >= 3.0
@@ -249,8 +250,10 @@ def test_a_worker_scores_as_many_samples_as_it_may_and_leaves_nothing_behind() -
 
 def test_a_worker_that_ran_out_of_memory_makes_room_for_another() -> None:
     with closing(Pool({"unruly": UNRULY}, config(num_workers=1))) as pool:
-        before, eaten, after = score(pool, "pid", "eat", "pid")
+        # Quick ones first, so that all three go to one worker at once.
+        before, eaten, after = score(pool, *["1"] * 200, "pid", "eat", "pid")[200:]
         assert eaten.status is Status.ERROR
+        assert after.is_ok
         assert before.value != after.value
 
 
