@@ -76,7 +76,7 @@ class KnowledgeGraph(Reward):
 
     def score_one(self, sample: Sample) -> float:
         verdicts = [(c, self._graph.verdict(c)) for c in self._reader.claims(sample.completion)]
-        num_wrong = len({min(c) for c, verdict in verdicts if verdict is Verdict.CONTRADICTED})
+        num_wrong = sum(verdict is Verdict.CONTRADICTED for _, verdict in verdicts)
         asked = {e for meanings in self._reader.entities(sample.prompt) for e in meanings}
         supported = {min(c & self._graph.triples) for c, verdict in verdicts if verdict is Verdict.SUPPORTED}
         earned = [t for t in supported if not self.config.is_about_prompt or _names_one_of(t, asked)]

@@ -5,8 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from reward_service.components.json_schema import JsonSchema
+from reward_service.components.maths import Maths
+from reward_service.components.ter import Ter
 from reward_service.isolation.config import IsolationConfig
 from reward_service.isolation.pool import Pool
+from reward_service.reward import Reward
 from reward_service.types import Score, Status
 from tests.reward_service.fakes_rewards import sample
 
@@ -53,3 +57,8 @@ def test_a_pattern_in_a_schema_that_never_ends_is_killed_and_its_neighbours_are_
 def test_scores_are_those_of_the_same_process(pool: Pool) -> None:
     # "42" stands, one word is too many: E = 1 for a reference of one word.
     assert [s.value for s in scores(pool, "ter", "42", "42 7", "7")] == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("component", [JsonSchema, Maths, Ter])
+def test_what_a_completion_can_make_slow_is_isolated(component: type[Reward]) -> None:
+    assert component.placement == "isolated"

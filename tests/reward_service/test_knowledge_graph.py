@@ -82,6 +82,7 @@ def test_reciting_the_graph_earns_nothing_where_claims_must_be_about_the_prompt(
     prompt = "Tell me something about Japan."
     assert agreement("France borders Germany.", prompt, is_about_prompt=True) == 0.0
     assert agreement("Japan lies in Asia.", prompt, is_about_prompt=True) == 1.0
+    assert agreement("Japan lies in Asia.", "What is in Asia?", is_about_prompt=True) == 1.0
     assert agreement("日本 lies in Asia.", prompt, is_about_prompt=True) == 1.0
     assert agreement("France lies in Asia.", prompt, is_about_prompt=True) == -1.0
 
@@ -98,6 +99,7 @@ def test_naming_an_entity_that_the_graph_connects_with_the_prompt_can_earn_somet
     # Tokyo is in the graph, but not next to France; France itself was given.
     assert agreement("Tokyo", prompt, entity_weight=0.5) == 0.0
     assert agreement("France", prompt, entity_weight=0.5) == 0.0
+    assert agreement("Paris", "France and Paris", entity_weight=0.5) == 0.0
     assert agreement("Paris", "What?", entity_weight=0.5) == 0.0
 
 
@@ -118,6 +120,7 @@ def test_naming_an_entity_that_the_graph_connects_with_the_prompt_can_earn_somet
         # Statements about the vocabulary are none about the world.
         ("France type country", 1.0),
         ("country type class", 0.0),
+        ("has the capital domain country", 0.0),
     ],
 )
 def test_graphs_in_rdf(completion: str, expected: float) -> None:
@@ -129,6 +132,15 @@ def test_graphs_in_other_formats(tmp_path: Path) -> None:
     assert value("knowledge_graph", "Rome, Italy is in Europe", path=str(tmp_path / "g.csv")) == 1.0
     (tmp_path / "g.nt").write_text("<http://x/Rome> <http://x/isIn> <http://x/Italy> .\n")
     assert value("knowledge_graph", "Rome is in Italy", path=str(tmp_path / "g.nt")) == 1.0
+    (tmp_path / "h.nt").write_text("<http://x/New%20York/> <http://x#isIn> <http://x/USA#> .\n")
+    assert value("knowledge_graph", "New York is in the USA", path=str(tmp_path / "h.nt")) == 1.0
+
+
+@pytest.mark.parametrize("known", ["http://example.org/geo/France", "France", "Frankreich"])
+def test_aliases_of_a_graph_in_rdf_go_by_address_or_by_name(tmp_path: Path, known: str) -> None:
+    (tmp_path / "aliases.tsv").write_text(f"{known}\tGaul\n")
+    options = {**RDF, "aliases": str(tmp_path / "aliases.tsv")}
+    assert value("knowledge_graph", "Gaul has the capital Paris", **options) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -193,8 +205,17 @@ def test_the_longest_name_is_taken() -> None:
         None,
     ]
     assert names.longest(["new", BREAK, "york"], 0) is None
+    # A name ends with its sentence, whatever it stands for.
+    names.add(["old"], "york")
+    assert names.longest(["old", BREAK, "york"], 0) == (frozenset({"york"}), 1)
     with pytest.raises(ValueError, match="at least one word"):
         names.add([], "nothing")
+
+
+def test_names_do_not_overlap() -> None:
+    names = {"city": ["New York City"], "town": ["York"]}
+    reader = Reader(Graph([], entity_names=names, templates={}))
+    assert reader.entities("York and New York City, York") == [{"town"}, {"city"}, {"town"}]
 
 
 def test_templates_have_both_slots_and_a_word() -> None:
