@@ -3,7 +3,6 @@
 The components are the same; only this file and the files that it names know which assembly is in use.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,33 +11,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from cluster import ray_environment
-from cluster.checkpoints import Stateful
 from cluster.parts import build_learner_process, build_worker
 from cluster.plan import Plan
 from cluster.ports import LearnerSide, RolloutSide
 from cluster.recipe import Recipe
+from cluster.rewards import Rewards
 from reward_service.client import RewardClient
 from reward_service.opening import open_rewards
 
-Sides = tuple[RolloutSide, LearnerSide, Stateful]
-"""Both sides of the run, and what its rewards must not forget over a restart."""
-
-
-class RewardState:
-    """What the reward service must not forget, as one text: labels may hold what a checkpoint's keys may not.
-
-    A service that others run also keeps its own state, and this one is empty.
-    """
-
-    def __init__(self, rewards: RewardClient) -> None:
-        self._rewards = rewards if isinstance(rewards, Stateful) else None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {} if self._rewards is None else {"gateway": json.dumps(self._rewards.state_dict())}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if self._rewards is not None:
-            self._rewards.load_state_dict(json.loads(state["gateway"]))
+Sides = tuple[RolloutSide, LearnerSide, Rewards]
 
 
 @contextmanager
@@ -66,7 +47,7 @@ def _inline(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
     yield (
         InlineRollouts(worker, recipe.rollout.num_threads, num_queued),
         InlineLearner(process, learner_threads(recipe)),
-        RewardState(rewards),
+        Rewards(rewards),
     )
 
 
@@ -109,7 +90,7 @@ def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
         )
         learner = RayLearner(learner_actor, cluster.stall_deadline_s)
         try:
-            yield rollouts, learner, RewardState(rewards)
+            yield rollouts, learner, Rewards(rewards)
         finally:
             rollouts.close()
             learner.close()

@@ -130,8 +130,10 @@ class Attempt:
             stack.callback(sink.close)
         stack.enter_context(self._progress)
 
+        rollouts, learner, rewards = sides
+
         def on_update(version: int, values: Mapping[str, float]) -> None:
-            write_all(sinks, version, values)
+            write_all(sinks, version, {**values, **rewards.metrics()})
             self._progress.update(version, values)
 
         def on_measurement(version: int, measurement: Measurement) -> None:
@@ -143,7 +145,6 @@ class Attempt:
             self._event(kind, **facts)
             self._progress.event(kind, facts)
 
-        rollouts, learner, rewards = sides
         self._loop = Loop(
             rule=DispatchRule.of(recipe, is_group_relative=self._plan.algorithm.is_group_relative),
             stream=PromptStream(self._plan.train, recipe.run.seed),

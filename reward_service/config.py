@@ -73,8 +73,8 @@ class ComponentConfig(Settings):
     clip: tuple[float, float] | None = None
     """Bounds for the score, after normalisation."""
     estimates: str | None = None
-    """Components with the same word here are noisy judgements of one quantity and are fused into one score,
-    whose weight and options are under fusion.estimates; their own weight is then not used."""
+    """Components with the same word here are noisy judgements of one quantity and are fused into one score;
+    its weight and options are under fusion.ensembles.<word>, and they have none of their own."""
     known_sigma: float | None = Field(None, gt=0.0)
     """Standard deviation of its noise, where known; None estimates it. Only with `estimates`."""
     calibration: str | None = None

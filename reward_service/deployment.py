@@ -73,7 +73,7 @@ class HandleClient(RemoteClient):
 
     def stats(self) -> dict[str, dict[str, float]]:
         """What the service counted, by component."""
-        answer: dict[str, dict[str, float]] = _receive(self._handle.all_stats.remote(), PING_DEADLINE_S)
+        answer: dict[str, dict[str, float]] = _receive(self._handle.stats.remote(), PING_DEADLINE_S)
         return answer
 
     def state_dict(self) -> dict[str, Any]:

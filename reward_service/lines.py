@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+from antiphon.errors import UserError
 from antiphon.schedules import value_at
 from reward_service.building import build_reward
 from reward_service.config import ComponentConfig, RewardConfig
@@ -82,8 +83,14 @@ def check_rewards(config: RewardConfig) -> None:
     Raises:
         UserError: the first mistake.
     """
-    build_all(config)
+    rewards = build_all(config)
     Fusion(config.fusion, [_part(c) for c in config.components])
+    for i, c in enumerate(config.components):
+        if c.num_repeats > 1 and not rewards[c.shown_as].is_repeatable:
+            raise UserError(
+                f"reward.components.{i}.num_repeats is {c.num_repeats}; {c.shown_as} always says the same",
+                remedy="set a temperature above 0 (with answer: line), or num_repeats to 1",
+            )
 
 
 def reserved(config: RewardConfig) -> dict[str, float]:

@@ -33,7 +33,7 @@ class LocalClient:
             UserError: a mistake in the recipe, or something missing that a component loads.
         """
         rewards = build_all(config)
-        self._deadline_s = deadline_s
+        self._deadline_s, self._rewards = deadline_s, rewards
         isolated = {
             c.shown_as: (c.name, c.options)
             for c in config.components
@@ -60,7 +60,12 @@ class LocalClient:
         return self._loop.run_until_complete(self._gateway.score(samples, deadline))
 
     def stats(self) -> dict[str, dict[str, float]]:
-        return self._gateway.stats()
+        """What guards, fusion and components count."""
+        stats = self._gateway.stats()
+        for label, reward in self._rewards.items():
+            if said := reward.stats():
+                stats.setdefault(label, {}).update({f"component/{k}": v for k, v in said.items()})
+        return stats
 
     def state_dict(self) -> dict[str, Any]:
         return self._gateway.state_dict()

@@ -154,12 +154,16 @@ class Gateway:
     def components(self) -> tuple[ComponentInfo, ...]:
         return describe(self._config)
 
-    def stats(self) -> dict[str, dict[str, float]]:
-        return self._gateway.stats()
-
-    async def all_stats(self) -> dict[str, dict[str, float]]:
-        """The same for callers by handle."""
-        return self.stats()
+    async def stats(self) -> dict[str, dict[str, float]]:
+        """What guards, fusion and components count; of a component with several replicas, one of them."""
+        own = [label for label in self._scorers if label != BUNDLE]
+        asked = [_answer(self._scorers[label].stats.remote(), PING_DEADLINE_S) for label in own]
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        stats = self._gateway.stats()
+        for label, said in zip(own, told, strict=True):
+            if not isinstance(said, BaseException):
+                stats[label] |= {f"component/{name}": value for name, value in said.items()}
+        return stats
 
     async def state(self) -> dict[str, Any]:
         """For a checkpoint of the run that owns the service."""

@@ -73,6 +73,11 @@ class Reward(ABC):
         """Cheap: it runs once where the recipe is checked and once in every replica."""
         self.config = config
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether a second judgement of the same completion may differ from the first."""
+        return True
+
     def start(self) -> None:  # noqa: B027  most components have nothing to load
         """Load what is heavy. Called once, before the first score, and never where a recipe is only checked.
 

@@ -4,6 +4,7 @@ import threading
 
 from antiphon.errors import UserError
 from reward_service.config import RewardConfig
+from reward_service.fusion.config import FusionConfig
 from reward_service.lines import build_all
 from reward_service.local import LocalClient
 from reward_service.types import Sample, Score
@@ -21,8 +22,12 @@ def try_rewards(config: RewardConfig, sample: Sample) -> None:
     if not quick:
         return
     # Alone, each with a weight of its own: what is tried are components, not how they are fused.
-    bare = [c.model_copy(update={"weight": 1.0, "estimates": None, "known_sigma": None}) for c in quick]
-    client = LocalClient(config.model_copy(update={"components": tuple(bare)}), is_isolated=True)
+    bare = [
+        c.model_copy(update={"weight": 1.0, "estimates": None, "known_sigma": None, "num_repeats": 1})
+        for c in quick
+    ]
+    alone = config.model_copy(update={"components": tuple(bare), "fusion": FusionConfig()})
+    client = LocalClient(alone, is_isolated=True)
     scores: list[Score] = []
     # A thread that hangs cannot be ended, but a daemon does not keep the process alive.
     trial = threading.Thread(target=lambda: scores.extend(client.score([sample])), daemon=True)

@@ -46,7 +46,7 @@ class Service(Protocol):
 
     def components(self) -> tuple[ComponentInfo, ...]: ...
 
-    def stats(self) -> Mapping[str, Mapping[str, float]]:
+    async def stats(self) -> Mapping[str, Mapping[str, float]]:
         """Counters and gauges, by component."""
         ...
 
@@ -89,7 +89,7 @@ def ratings_path(config: RewardConfig) -> Path | None:
 def build_app(service: Service, config: HttpConfig) -> FastAPI:
     """The routes, without the gatekeeper."""
     app = FastAPI(title="Antiphon reward service", version="1", docs_url=None, redoc_url=None)
-    metrics = DoorMetrics(service.stats)
+    metrics = DoorMetrics()
 
     def refuse(only: Sequence[int]) -> dict[int | str, dict[str, Any]]:
         return {code: REFUSALS[code] for code in only}
@@ -128,7 +128,7 @@ def build_app(service: Service, config: HttpConfig) -> FastAPI:
     @app.get("/metrics", responses=refuse((401,)), response_class=Response)
     async def show_metrics() -> Response:
         """For Prometheus."""
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
+        return Response(metrics.exposition(await service.stats()), media_type=CONTENT_TYPE)
 
     _explain_refusals(app)
     return app

@@ -12,7 +12,7 @@ from reward_service.types import Score, Status
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREFIX = "antiphon_reward_"
-Stats = Callable[[], Mapping[str, Mapping[str, float]]]
+Stats = Mapping[str, Mapping[str, float]]
 """What a guard and a component count, by component: `cache/num_hits`, `breaker/state`, …"""
 GAUGES = ("budget/", "flights/num_in_flight", "cache/num_entries")
 """Of the names that begin with num_, those that may fall."""
@@ -21,9 +21,10 @@ GAUGES = ("budget/", "flights/num_in_flight", "cache/num_entries")
 class DoorMetrics:
     """Its own registry, so that two doors in one process do not collide."""
 
-    def __init__(self, stats: Stats) -> None:
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_ComponentCollector(stats))
+        self._components = _ComponentCollector()
+        self._registry.register(self._components)
         self._samples = Counter(
             f"{PREFIX}http_samples_total",
             "Samples answered through the HTTP door, by status.",
@@ -50,19 +51,21 @@ class DoorMetrics:
             self._samples.labels(score.status.value).inc()
         return scores
 
-    def exposition(self) -> bytes:
+    def exposition(self, stats: Stats) -> bytes:
+        """All of it, as text; `stats` are what the components count."""
+        self._components.stats = stats
         return generate_latest(self._registry)
 
 
 class _ComponentCollector(Collector):
-    """Reads the stats of the gateway when Prometheus asks."""
+    """Turns what components count into metrics."""
 
-    def __init__(self, stats: Stats) -> None:
-        self._stats = stats
+    def __init__(self) -> None:
+        self.stats: Stats = {}
 
     def collect(self) -> Iterable[Metric]:
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-        for component, values in self._stats().items():
+        for component, values in self.stats.items():
             for name, value in values.items():
                 family = families.setdefault(name, _family(name))
                 family.add_metric([component], value)
@@ -72,7 +75,9 @@ class _ComponentCollector(Collector):
 def _family(name: str) -> CounterMetricFamily | GaugeMetricFamily:
     """`cache/num_hits` becomes the counter `antiphon_reward_cache_hits_total`, `breaker/state` a gauge."""
     part, _, what = name.rpartition("/")
-    is_counter = what.startswith("num_") and not name.startswith(GAUGES)
-    plain = "_".join(w for w in (part.replace("/", "_"), what.removeprefix("num_")) if w)
+    is_counter = what.endswith("_total") or (what.startswith("num_") and not name.startswith(GAUGES))
+    plain = "_".join(
+        w for w in (part.replace("/", "_"), what.removeprefix("num_").removesuffix("_total")) if w
+    )
     kind = CounterMetricFamily if is_counter else GaugeMetricFamily
     return kind(f"{PREFIX}{plain}", f"{name} of a component, see docs/rewards.md.", labels=["component"])

@@ -55,7 +55,7 @@ class Breakable:
     def components(self) -> tuple[ComponentInfo, ...]:
         return describe(CONFIG)
 
-    def stats(self) -> dict[str, dict[str, float]]:
+    async def stats(self) -> dict[str, dict[str, float]]:
         return {"judge": {"cache/num_hits": 7.0, "breaker/state": 0.5, "budget/num_requests": 3.0}}
 
 

@@ -35,7 +35,7 @@ class Here:
     def components(self) -> tuple[ComponentInfo, ...]:
         return describe(CONFIG)
 
-    def stats(self) -> dict[str, dict[str, float]]:
+    async def stats(self) -> dict[str, dict[str, float]]:
         return {}
 
 
