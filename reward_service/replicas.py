@@ -53,6 +53,8 @@ class CpuScorer:
         self._bundle = Bundle({c.shown_as: r.score for c, r in here if is_bundled(c, r)})
         isolated = {c.shown_as: (c.name, c.options) for _, c in placed["isolated"]}
         self._pool = Pool(isolated, config.isolation) if isolated else None
+        if self._pool is not None:
+            self._pool.wait_until_started(time.monotonic() + config.isolation.start_deadline_s)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bundle")
 
     async def score(self, samples: Sequence[Sample], timeout_s: float) -> list[Score]:
@@ -74,6 +76,14 @@ class CpuScorer:
     async def ping(self) -> None:
         """Answers while the replica is there, busy or not."""
 
+    async def stats(self) -> dict[str, dict[str, float]]:
+        """What the child processes went through, by component."""
+        told: dict[str, dict[str, float]] = {}
+        for name, value in (self._pool.stats() if self._pool else {}).items():
+            label, _, what = name.rpartition("/")
+            told.setdefault(label, {})[f"isolation/{what}"] = value
+        return told
+
     def _score(self, samples: Sequence[Sample], deadline: float, bundle: Bundle) -> list[Score]:
         left_s = seconds_until(deadline)
         if left_s == 0.0:
@@ -91,6 +101,7 @@ class OwnScorer:
     def __init__(self, component: ComponentConfig, where: str) -> None:
         self._reward = build_reward(component.name, component.options, where)
         self._reward.start()
+        self._label = component.shown_as
         service = component.service
         size = service.max_ongoing_requests if self._reward.is_concurrent else 1
         self._threads = ThreadPoolExecutor(max_workers=size, thread_name_prefix=component.shown_as)
@@ -116,9 +127,9 @@ class OwnScorer:
     async def ping(self) -> None:
         """Answers while the replica is there, busy or not."""
 
-    async def stats(self) -> dict[str, float]:
+    async def stats(self) -> dict[str, dict[str, float]]:
         """What the component itself counts."""
-        return self._reward.stats()
+        return {self._label: {f"component/{name}": value for name, value in self._reward.stats().items()}}
 
     async def _in_thread(self, samples: Sequence[Sample]) -> list[Score]:
         run = asyncio.get_running_loop().run_in_executor
@@ -156,13 +167,13 @@ class Gateway:
 
     async def stats(self) -> dict[str, dict[str, float]]:
         """What guards, fusion and components count; of a component with several replicas, one of them."""
-        own = [label for label in self._scorers if label != BUNDLE]
-        asked = [_answer(self._scorers[label].stats.remote(), PING_DEADLINE_S) for label in own]
+        asked = [_answer(scorer.stats.remote(), PING_DEADLINE_S) for scorer in self._scorers.values()]
         told = await asyncio.gather(*asked, return_exceptions=True)
         stats = self._gateway.stats()
-        for label, said in zip(own, told, strict=True):
-            if not isinstance(said, BaseException):
-                stats[label] |= {f"component/{name}": value for name, value in said.items()}
+        for said in told:
+            # A replica that is being replaced has nothing to tell.
+            for label, values in {} if isinstance(said, BaseException) else said.items():
+                stats.setdefault(label, {}).update(values)
         return stats
 
     async def state(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from antiphon.errors import UserError
 from cluster.checkpoints import Checkpoints
 from cluster.evaluation import EvaluationConfig, Evaluator
 from cluster.journal import Journal
@@ -153,6 +154,28 @@ def test_a_probe_is_in_no_ledger_and_is_never_trained():
     assert loop.dispatcher.scores.failed == {"timeout": 20}
 
 
+def test_a_probe_whose_actor_dies_is_followed_by_another_one():
+    class Dying(FakeRollouts):
+        """The actor of the first probe dies."""
+
+        def submit(self, task):
+            super().submit(task)
+            if len(task.turns) == 1 and not self.has_died:
+                self.lose_next, self.has_died = 1, True
+
+        has_died = False
+
+    rollouts = Dying([], play=Service(num_failures=10))
+    loop, learner, told = make_loop(None, rollouts=rollouts)
+    run(loop)
+    assert rollouts.has_died
+    assert [event["event"] for event in told.events if event["event"] != "dropped"] == [
+        *["paused", "task_lost", "resumed"],
+    ]
+    assert loop.dispatcher.ledger.dropped == {"score_timeout": 10}
+    assert len(learner.trained) == 8
+
+
 def test_how_long_an_outage_lasts_changes_nothing_that_is_learned():
     trained = []
     for num_probes in (0, 5):
@@ -283,6 +306,17 @@ def test_an_evaluation_in_an_outage_is_made_again_when_it_is_over():
     assert loop.dispatcher.ledger.num_dispatched == 0
 
 
+def test_an_evaluation_that_can_never_be_scored_is_not_repeated():
+    service = Service(num_failures=0, reason="score_invalid_input")
+    loop, _, told = make_loop(service)
+    loop.show(0)
+    loop.measure()
+    service.num_failures = 10**9
+    with pytest.raises(UserError, match="the evaluation has no score"):
+        loop.measure()
+    assert told.of("paused") == []
+
+
 def test_an_outage_in_an_evaluation_that_does_not_end_stops_the_run():
     service = Service(num_failures=0)
     loop, _, _ = make_loop(service, deadline_s=0.05)
@@ -296,7 +330,7 @@ def test_an_outage_in_an_evaluation_that_does_not_end_stops_the_run():
 def test_a_reward_that_never_scored_anything_is_a_mistake_and_no_outage():
     loop, _, told = make_loop(Service(num_failures=10**9))
     loop.show(0)
-    with pytest.raises(Exception, match="the evaluation has no score"):
+    with pytest.raises(UserError, match="the evaluation has no score"):
         loop.measure()
     assert told.of("paused") == []
 

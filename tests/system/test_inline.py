@@ -171,6 +171,7 @@ def test_a_supervised_phase_is_stopped_at_once_and_made_anew_by_the_resume(recip
     program.wait_for((run_dir / "recipe.yaml").exists, "recipe.yaml")
     code, out, err = program.stop(signal.SIGINT)
     assert (code, summary(run_dir)["status"]) == (130, "interrupted"), (out, err)
+    assert not (run_dir / "checkpoints").exists()
     path = run_dir / "recipe.yaml"
     path.write_text(path.read_text().replace("num_steps: 1000000", "num_steps: 3"))
     assert run_cli("resume", run_dir) == 0
