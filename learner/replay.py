@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
-from reward_service.types import Score, Status
+from reward_service.types import Score, Status, Usage
 from rollout.types import Group, Prompt, Trajectory
 
 
@@ -96,7 +96,7 @@ def group_from_json(value: Mapping[str, Any]) -> Group:
             **value,
             "prompt": Prompt(**{**value["prompt"], "token_ids": tuple(value["prompt"]["token_ids"])}),
             "trajectories": tuple(_trajectory(t) for t in value["trajectories"]),
-            "scores": tuple(Score(**{**s, "status": Status(s["status"])}) for s in value["scores"]),
+            "scores": tuple(_score(s) for s in value["scores"]),
         }
     )
 
@@ -106,3 +106,7 @@ def _trajectory(value: Mapping[str, Any]) -> Trajectory:
         key: tuple(value[key]) for key in ("token_ids", "action_mask", "logprobs")
     }
     return Trajectory(**{**value, **tuples})
+
+
+def _score(value: Mapping[str, Any]) -> Score:
+    return Score(**{**value, "status": Status(value["status"]), "usage": Usage(**value["usage"])})

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from antiphon.errors import UserError
-from reward_service.types import Score, Status
+from reward_service.types import Score, Status, Usage
 from rollout.types import Group, Prompt, Trajectory
 
 SCHEMA = pa.schema(
@@ -45,6 +45,9 @@ SCHEMA = pa.schema(
         pa.field("score_value", pa.float64()),
         pa.field("score_parts", pa.map_(pa.string(), pa.float64()), nullable=False),
         pa.field("score_latency_s", pa.float64(), nullable=False),
+        pa.field("score_requests", pa.int64(), nullable=False),
+        pa.field("score_tokens", pa.int64(), nullable=False),
+        pa.field("score_money", pa.float64(), nullable=False),
         pa.field("score_message", pa.string(), nullable=False),
     ],
     metadata={"antiphon": "trajectories/1"},
@@ -52,7 +55,8 @@ SCHEMA = pa.schema(
 """Columns are named as the fields of Group, Prompt, Trajectory and Score that they hold.
 
 Token ids and `action_mask` cover prompt and completion; `logprobs` are 0.0 where the mask is False, and in
-double precision, so that a round trip is exact; `metadata_json` is the prompt's metadata as JSON.
+double precision, so that a round trip is exact; `metadata_json` is the prompt's metadata as JSON;
+`score_requests`, `score_tokens` and `score_money` are what the score cost.
 """
 
 
@@ -167,6 +171,9 @@ def _score_columns(score: Score) -> dict[str, Any]:
         "score_value": score.value,
         "score_parts": list(score.parts.items()),
         "score_latency_s": score.latency_s,
+        "score_requests": score.usage.num_requests,
+        "score_tokens": score.usage.num_tokens,
+        "score_money": score.usage.money,
         "score_message": score.message,
     }
 
@@ -209,5 +216,8 @@ def _score(row: dict[str, Any]) -> Score:
         value=row["score_value"],
         parts=row["score_parts"],
         latency_s=row["score_latency_s"],
+        usage=Usage(
+            num_requests=row["score_requests"], num_tokens=row["score_tokens"], money=row["score_money"]
+        ),
         message=row["score_message"],
     )

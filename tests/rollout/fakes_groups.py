@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from reward_service.types import Score, Status
+from reward_service.types import Score, Status, Usage
 from rollout import environment
 from rollout.types import Completion, FinishReason, Group, Prompt, Turn
 
@@ -36,7 +36,14 @@ def group(turn: Turn, completions: Sequence[Completion], decode: environment.Dec
     """Scored 0.0, 0.5, 1.0, … in order."""
     trajectories = [environment.trajectory(turn.prompt, c, decode) for c in completions]
     scores = [
-        Score(id=sample.id, status=Status.OK, value=number / 2, parts={"exact": number / 2, "length": -0.1})
+        Score(
+            id=sample.id,
+            status=Status.OK,
+            value=number / 2,
+            parts={"exact": number / 2, "length": -0.1},
+            latency_s=0.25,
+            usage=Usage(num_requests=1, num_tokens=7 + number, money=0.125),
+        )
         for number, sample in enumerate(environment.samples(turn, trajectories))
     ]
     return environment.group(turn, trajectories, scores, policy_version=3)
