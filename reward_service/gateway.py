@@ -70,15 +70,20 @@ class Line:
         return [{self.labels[0]: tuple(scores[i * size : (i + 1) * size])} for i in range(len(samples))]
 
     def _unpack(self, score: Score) -> Verdicts:
-        """A bundle's verdict, by label. Its failure belongs to the first component that has no part."""
+        """A bundle's verdict, by label. Its failure belongs to the first component that has no part.
+
+        Its latency is told once.
+        """
         said = {
-            label: (Score(id=score.id, status=Status.OK, value=value),)
-            for label, value in score.parts.items()
+            label: (Score(id=score.id, status=Status.OK, value=value, latency_s=score.latency_s * (i == 0)),)
+            for i, (label, value) in enumerate(score.parts.items())
         }
         if score.value is None:
             failed = next((label for label in self.labels if label not in score.parts), self.labels[0])
             message = score.message.removeprefix(f"{failed}: ")
-            said[failed] = (replace(score, parts={}, message=message),)
+            said[failed] = (
+                replace(score, parts={}, latency_s=0.0 if said else score.latency_s, message=message),
+            )
         return said
 
 
