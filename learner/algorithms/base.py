@@ -2,7 +2,7 @@
 
 It knows neither Ray nor micro-batches. The learner calls, once per update,
 
-    heads (at the start) ... prepare(whole batch) -> loss(outputs, part), part by part ... after_update
+    heads (at the start) ... prepare(whole batch) -> loss and report(outputs, part), part by part ... after_update
 
 and divides what `loss` returns by global counts. One file in this folder adds an algorithm.
 """
@@ -20,6 +20,7 @@ from learner.batch import Batch
 from learner.functional.aggregate import Count, counts
 from learner.heads import Head
 from learner.model import Outputs
+from rollout.q_function import QConfig, QFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,9 @@ class Algorithm(ABC):
     name: ClassVar[str]
     is_group_relative: ClassVar[bool] = False
     """True when the credit of a trajectory depends on the others of its group."""
+    is_off_policy: ClassVar[bool] = False
+    """True when it may learn from tokens of anybody's: log-probs far from the learner's are no reason to refuse
+    a batch, its age is none to drop it, and any replay may feed it."""
 
     class Config(Settings):
         """No settings."""
@@ -64,8 +68,22 @@ class Algorithm(ABC):
         """Whether `prepare` reads "logprob_prox"; `loss` finds it in any case."""
         return False
 
+    @property
+    def plays_q(self) -> bool:
+        """Whether actors play Q-values beside the model; if so, these have `guide_config`."""
+        return self.guide_config is not None
+
+    @property
+    def guide_config(self) -> QConfig | None:
+        """The form of what actors play beside the model; None: nothing."""
+        return None
+
+    def guide(self) -> QFunction | None:
+        """What actors play beside the model, as it is now; exists after `heads`. None: nothing."""
+        return None
+
     def heads(self, lm: PreTrainedModel) -> Mapping[str, Head]:
-        """New heads for this model, by name."""
+        """New heads for this model, by name. They belong to the learner, which trains and saves them."""
         return {}
 
     @abstractmethod
@@ -75,6 +93,14 @@ class Algorithm(ABC):
     @abstractmethod
     def loss(self, outputs: Outputs, batch: Batch) -> Mapping[str, Term]:
         """The terms of the loss over a part of the prepared batch, by the name of their metric."""
+
+    def report(self, outputs: Outputs, batch: Batch) -> Mapping[str, Tensor]:
+        """What is worth keeping about a part, as streams [B, T] or [B]; called beside `loss`, without gradient.
+
+        `after_update` finds them in its batch, and the replay reads "td_error" [B], if there is one: how
+        much each row surprised, 0 or more.
+        """
+        return {}
 
     def counts(self, batch: Batch) -> dict[Count, float]:
         """Of all that one optimizer step sees: what terms may be divided by. Ranks add them up."""
