@@ -6,25 +6,24 @@ It knows neither actors nor files: it offers weights and its state, and somebody
 """
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from antiphon.errors import UserError
 from antiphon.seeds import derive
 from antiphon.settings import Settings
 from learner import metrics
 from learner.algorithms.base import Algorithm
 from learner.batch import Batch
 from learner.micro_batches import MicroBatch, plan
-from learner.mismatch import check_mismatch
-from learner.model import PolicyModel
+from learner.mismatch import check_mismatch, check_sampling
+from learner.model import PolicyModel, frozen_copy
 from learner.optimizer import Optimizer, OptimizerConfig, Step
 from learner.passes import Precision, accumulate, observe
+from learner.priorities import mean_per_group, per_row
 from learner.tensors import copy_into, tensors_of
 from rollout.types import Group, Sampling
 from rollout.weights import Weights, pack
@@ -81,20 +80,20 @@ class Learner:
         Raises:
             UserError: a sampling whose log-probs a learner cannot recompute, or a model it cannot take apart.
         """
-        check_sampling(sampling)
+        check_sampling(sampling, algorithm.is_off_policy)
         if config.num_threads is not None:
             torch.set_num_threads(config.num_threads)
         lm = in_training_precision(lm)
         nn.Module.to(lm, _device(config.device))
         self._config, self._seed, self.algorithm = config, seed, algorithm
-        self.reference = _frozen(lm, sampling, config) if algorithm.needs_reference else None
+        temperature, share_prompts = sampling.temperature, config.share_prompts
+        needs_reference = algorithm.needs_reference
+        self.reference = frozen_copy(lm, temperature, share_prompts) if needs_reference else None
         with torch.random.fork_rng(devices=[]):
             # What else was drawn in this process must not change the run.
             torch.manual_seed(derive(seed, "heads"))
             heads = algorithm.heads(lm)
-        self.model = PolicyModel(
-            lm, heads, temperature=sampling.temperature, share_prompts=config.share_prompts
-        )
+        self.model = PolicyModel(lm, heads, temperature=temperature, share_prompts=share_prompts)
         self.optimizer = Optimizer(
             config.optimizer,
             ((f"lm.{n}", p) for n, p in self.model.lm.named_parameters()),
@@ -105,9 +104,16 @@ class Learner:
         """Updates done: the policy version that the next `update` starts from."""
         self.num_skipped = 0
         """Steps that were not taken because their gradient was not finite."""
+        self.td_errors: list[float] | None = None
+        """How much each group of the last update surprised, in the order in which the groups were given; None
+        where the algorithm has no temporal differences."""
 
-    def update(self, groups: Sequence[Group]) -> dict[str, float]:
+    def update(self, groups: Sequence[Group], importance: Sequence[float] | None = None) -> dict[str, float]:
         """Learn from these groups; the order in which they arrived has no influence.
+
+        Args:
+            importance: what each group weighs in losses of temporal differences, in the order of `groups`:
+                a prioritised replay makes up for what it draws too often. None: all the same.
 
         Returns:
             Metrics by name: loss/…, policy/…, value/…, mismatch/…, lag/…, score/…, and others.
@@ -118,15 +124,21 @@ class Learner:
         # An update that was refused may have left gradients behind.
         self.model.zero_grad()
         batch = Batch.from_groups(groups).to(self.model.lm.device)
+        if importance is not None:
+            batch = batch.with_(importance=per_row(importance, groups, batch.group))
         steps = self._plan(batch)
         batch = self.algorithm.prepare(self._observe(batch, steps))
         tally, reports, precision = metrics.Tally(), [], self._config.autocast
+        seen: dict[str, Tensor] = {}
         for micro_batches in steps:
-            logprob = accumulate(self.model, self.algorithm, batch, micro_batches, precision, tally)
-            if "logprob_prox" not in batch:
-                batch = batch.with_(logprob_prox=logprob)
-                self._check_mismatch(batch)
+            accumulate(self.model, self.algorithm, batch, micro_batches, precision, tally, seen)
+            if len(steps) == 1:
+                batch = self._with_proximal(batch, seen)
             reports.append(self.optimizer.step(self.version))
+        batch = self._with_proximal(batch, seen)
+        batch = batch.with_(**{name: x for name, x in seen.items() if name != "logprob"})
+        has_error = "td_error" in batch
+        self.td_errors = mean_per_group(batch["td_error"], groups, batch.group) if has_error else None
         result = self._report(batch, tally, reports)
         self.version += 1
         return result
@@ -178,12 +190,15 @@ class Learner:
     def _observe(self, batch: Batch, steps: Sequence[Sequence[MicroBatch]]) -> Batch:
         """What models say about the batch before the first step, as far as somebody asks.
 
-        With one step, the log-probs of that step are the proximal ones, and no pass is spent on them. The
-        parts are those of the first epoch: the same numbers, bit for bit, as the first step will see.
+        With one step, the log-probs of that step are the proximal ones, and no pass is spent on them; nor
+        off policy, where they are only reported. The parts are those of the first epoch: the same numbers,
+        bit for bit, as the first step will see.
         """
         first_epoch = steps[: len(steps) // self._config.num_epochs]
         parts = [rows for micro_batches in first_epoch for rows in micro_batches]
-        if len(steps) > 1 or self.algorithm.needs_values or self.algorithm.needs_proximal:
+        algorithm = self.algorithm
+        is_asked = algorithm.needs_values or algorithm.needs_proximal
+        if is_asked or (len(steps) > 1 and not algorithm.is_off_policy):
             streams = observe(self.model, batch, parts, self._config.autocast)
             streams["logprob_prox"] = streams.pop("logprob")
             batch = batch.with_(**streams)
@@ -193,7 +208,16 @@ class Learner:
             batch = batch.with_(logprob_ref=logprob_ref)
         return batch
 
+    def _with_proximal(self, batch: Batch, seen: Mapping[str, Tensor]) -> Batch:
+        """With the log-probs that the steps saw as the proximal ones, unless it has some."""
+        if "logprob_prox" not in batch:
+            batch = batch.with_(logprob_prox=seen["logprob"])
+            self._check_mismatch(batch)
+        return batch
+
     def _check_mismatch(self, batch: Batch) -> None:
+        if self.algorithm.is_off_policy:
+            return
         check_mismatch(batch, self.version, self._config.max_mismatch, self._config.max_lagged_mismatch)
 
     def _report(self, batch: Batch, tally: metrics.Tally, reports: Sequence[Step]) -> dict[str, float]:
@@ -214,25 +238,6 @@ class Learner:
         }
 
 
-def check_sampling(sampling: Sampling) -> None:
-    """Refuse to train on tokens whose distribution the learner cannot recompute.
-
-    Raises:
-        UserError: greedy or truncated sampling.
-    """
-    wrong = {
-        "temperature": sampling.temperature == 0,
-        "top_p": sampling.top_p < 1,
-        "top_k": sampling.top_k > 0,
-    }
-    for name in (name for name, is_wrong in wrong.items() if is_wrong):
-        raise UserError(
-            f"sampling.{name} is {getattr(sampling, name)}: the learner scores tokens under the whole "
-            "softmax, so ratios would be wrong",
-            remedy="train with temperature > 0, top_p 1 and top_k 0; truncate in evaluation only",
-        )
-
-
 def in_training_precision(lm: PreTrainedModel) -> PreTrainedModel:
     """fp32 for what came in half precision: small steps vanish in bf16 weights. Others stay."""
     return lm.float() if lm.dtype in (torch.bfloat16, torch.float16) else lm
@@ -242,9 +247,3 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
-
-
-def _frozen(lm: PreTrainedModel, sampling: Sampling, config: LearnerConfig) -> PolicyModel:
-    """A copy of the model as it is now, without gradients."""
-    copy = PolicyModel(deepcopy(lm), temperature=sampling.temperature, share_prompts=config.share_prompts)
-    return copy.requires_grad_(False)

@@ -2,8 +2,10 @@
 
 from torch import Tensor
 
+from antiphon.errors import UserError
 from learner.batch import Batch
 from learner.functional.aggregate import masked_mean
+from rollout.types import Sampling
 
 
 class MismatchError(RuntimeError):
@@ -23,6 +25,25 @@ def check_mismatch(batch: Batch, version: int, max_current: float | None, max_la
     _check(batch, is_current, f"of the learner's own version {version}", max_current, "max_mismatch")
     is_lagged = ~is_current & batch.action_mask
     _check(batch, is_lagged, "with lag", max_lagged, "max_lagged_mismatch")
+
+
+def check_sampling(sampling: Sampling, is_off_policy: bool = False) -> None:
+    """Refuse to train on tokens whose distribution the learner cannot recompute, as far as it has to.
+
+    Raises:
+        UserError: greedy sampling; truncated sampling unless off policy, where nobody forms ratios.
+    """
+    wrong = {
+        "temperature": sampling.temperature == 0,
+        "top_p": sampling.top_p < 1 and not is_off_policy,
+        "top_k": sampling.top_k > 0 and not is_off_policy,
+    }
+    for name in (name for name, is_wrong in wrong.items() if is_wrong):
+        raise UserError(
+            f"sampling.{name} is {getattr(sampling, name)}: the learner scores tokens under the whole "
+            "softmax, so ratios would be wrong",
+            remedy="train with temperature > 0, top_p 1 and top_k 0; truncate in evaluation only",
+        )
 
 
 def _check(batch: Batch, mask: Tensor, which: str, bound: float | None, setting: str) -> None:

@@ -6,6 +6,7 @@ would differ from those of the sampler, and the ratio would not be 1 before the 
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -98,6 +99,12 @@ class PolicyModel(nn.Module):
 
     def _chunk(self, states: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
         return token_logprobs(self.lm.get_output_embeddings()(states), token_ids, self.scale)
+
+
+def frozen_copy(lm: PreTrainedModel, temperature: float, share_prompts: bool) -> PolicyModel:
+    """The model as it is now, without heads or gradients: what a policy is compared with."""
+    copy = PolicyModel(deepcopy(lm), temperature=temperature, share_prompts=share_prompts)
+    return copy.requires_grad_(False)
 
 
 def logit_scale(lm: PreTrainedModel) -> float:

@@ -42,13 +42,16 @@ def accumulate(
     parts: Sequence[MicroBatch],
     precision: Precision,
     tally: Tally,
-) -> Tensor:
-    """Add up the gradient of one optimizer step over its parts; returns the log-probs that it saw. [B, T]
+    seen: dict[str, Tensor],
+) -> None:
+    """Add up the gradient of one optimizer step over its parts.
 
     Where the batch has no stream "logprob_prox", the log-probs of this very pass stand for it.
+
+    Args:
+        seen: gets, at the rows of these parts, the stream "logprob" [B, T] and what the algorithm reports.
     """
     counts = algorithm.counts(batch.select([row for rows in parts for row in rows]))
-    seen: dict[str, Tensor] = {}
     for rows in parts:
         micro = batch.select(rows)
         with _autocast(model, precision):
@@ -59,8 +62,10 @@ def accumulate(
         terms = algorithm.loss(outputs, micro)
         objective(terms, counts).backward()
         tally.add(terms, counts)
+        with torch.no_grad():
+            for name, stream in algorithm.report(outputs, micro).items():
+                _put(seen, name, batch, rows, stream)
     tally.end_step()
-    return seen["logprob"]
 
 
 def _autocast(model: PolicyModel, precision: Precision) -> AbstractContextManager[Any]:

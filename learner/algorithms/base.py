@@ -2,7 +2,7 @@
 
 It knows neither Ray nor micro-batches. The learner calls, once per update,
 
-    heads (at the start) ... prepare(whole batch) -> loss and report(outputs, part), part by part ... after_update
+    heads (at the start) ... prepare(whole batch) -> loss, report(outputs, part) by parts ... after_update
 
 and divides what `loss` returns by global counts. One file in this folder adds an algorithm.
 """
@@ -44,8 +44,8 @@ class Algorithm(ABC):
     is_group_relative: ClassVar[bool] = False
     """True when the credit of a trajectory depends on the others of its group."""
     is_off_policy: ClassVar[bool] = False
-    """True when it may learn from tokens of anybody's: log-probs far from the learner's are no reason to refuse
-    a batch, its age is none to drop it, and any replay may feed it."""
+    """True when it may learn from tokens of anybody's: log-probs far from the learner's are no reason to
+    refuse a batch, its age is none to drop it, and any replay may feed it."""
 
     class Config(Settings):
         """No settings."""
@@ -95,9 +95,9 @@ class Algorithm(ABC):
         """The terms of the loss over a part of the prepared batch, by the name of their metric."""
 
     def report(self, outputs: Outputs, batch: Batch) -> Mapping[str, Tensor]:
-        """What is worth keeping about a part, as streams [B, T] or [B]; called beside `loss`, without gradient.
+        """What is worth keeping of a part, as streams [B, T] or [B]; called after `loss`, without gradient.
 
-        `after_update` finds them in its batch, and the replay reads "td_error" [B], if there is one: how
+        `after_update` finds them in its batch, and the replay is told "td_error" [B], if there is one: how
         much each row surprised, 0 or more.
         """
         return {}

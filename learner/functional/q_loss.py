@@ -39,8 +39,9 @@ def expectile_loss(value_t: Tensor, target_t: Tensor, expectile: float) -> Tenso
 
 
 def conservative_loss(q_t: Tensor, logsumexp_t: Tensor) -> Tensor:
-    """log Σ_a e^{Q(s, a)} − Q(s, a_t): the cross-entropy of softmax Q(s, ·) with the token that was drawn. Pushes
-    down what was never tried (conservative Q-learning, 2006.04779).
+    """log Σ_a e^{Q(s, a)} − Q(s, a_t): the cross-entropy of softmax Q(s, ·) with the token that was drawn.
+
+    Pushes down what was never tried (conservative Q-learning, 2006.04779).
     """
     same_shape(2, q_t=q_t, logsumexp_t=logsumexp_t)
     return logsumexp_t - q_t

@@ -1,4 +1,4 @@
-"""What an action should have been worth: targets of temporal differences. Pure functions, no gradient of theirs.
+"""What an action should have been worth: targets of temporal differences. Pure functions.
 
 Time runs over columns; `mask` is True on action tokens. The state that belongs to a column is that before its
 token. The state after token t is the one before the next *action* token: masked positions in between, what an
@@ -15,7 +15,7 @@ from learner.functional.checks import at_least, same_shape
 
 
 def next_action(mask: Tensor) -> Tensor:
-    """The column of the first action token after each column; T where there is none. [B, T] -> [B, T] int64"""
+    """The column of the first action token after each column; T where there is none. [B, T] -> [B, T]"""
     same_shape(2, mask=mask)
     num_rows, width = mask.shape
     column = torch.where(mask, torch.arange(width, device=mask.device), width)
@@ -91,8 +91,10 @@ def soft_n_step_target(
 
 
 def double_q(online: Sequence[Tensor], target: Sequence[Tensor], allowed: Tensor | None = None) -> Tensor:
-    """min_k Q̄_k(s, a*) with a* = argmax_a min_k Q_k(s, a): one network chooses, the other says what the choice
-    is worth (double Q-learning, 1509.06461; the minimum over heads, 1802.09477). [N, V] each -> [N]
+    """min_k Q̄_k(s, a*) with a* = argmax_a min_k Q_k(s, a). [N, V] each -> [N]
+
+    One network chooses, the other says what the choice is worth (double Q-learning, 1509.06461); of several
+    heads the least is believed (1802.09477).
 
     Args:
         allowed: [N, V] bool, at least one True in each row; the choice is among these.
@@ -111,9 +113,11 @@ def double_q(online: Sequence[Tensor], target: Sequence[Tensor], allowed: Tensor
 
 
 def supported(logits: Tensor, share: float) -> Tensor:
-    """Where π(a|s) ≥ share · max_a π(a|s): the actions that somebody who speaks like π would think of. Others
-    were never tried, so that their Q-values are noise of which a maximum would take the largest (BCQ for
-    discrete actions, 1910.01708). [N, V] -> [N, V] bool
+    """Where π(a|s) ≥ share · max_a π(a|s): the tokens that somebody who speaks like π would think of.
+    [N, V] -> [N, V] bool
+
+    Others were never tried: their Q-values are noise, of which a maximum would take the largest (BCQ for
+    discrete actions, 1910.01708).
 
     Raises:
         ValueError: a share outside of 0 … 1.
