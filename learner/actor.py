@@ -8,7 +8,7 @@ import ray
 import torch
 
 from learner.process import LearnerProcess, UpdateReport
-from rollout.trajectories import from_table
+from rollout.trajectory_table import from_table
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)

@@ -10,7 +10,7 @@ import ray
 import torch
 
 from rollout.reports import TaskReport
-from rollout.trajectories import to_table
+from rollout.trajectory_table import to_table
 from rollout.types import Task
 from rollout.worker import Worker
 

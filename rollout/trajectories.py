@@ -1,96 +1,35 @@
-"""Groups as Arrow tables: how they travel between processes, and how a run keeps them on disk.
-
-One row is one trajectory; what belongs to the group is repeated in its rows, so that the files answer
-questions without a join. The rows of a group follow each other and are numbered from 0.
+"""Groups on disk: how a run keeps what it learned from, for people, for other tools, and for later runs.
 
     trajectories/version=000003/groups.parquet     the groups that made policy version 3 into version 4
 
-Actors, the store of the run, and offline algorithms use this; it knows nothing of tensors.
+The columns are those of trajectory_table.SCHEMA. A file is read one row group at a time, and no group is torn
+by one. The metadata of its schema says under "tokenizer" whose ids they are (fingerprint.py).
 """
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from antiphon.errors import UserError
-from reward_service.types import Score, Status, Usage
-from rollout.types import Group, Prompt, Trajectory
+from rollout.trajectory_table import SCHEMA, from_table, to_table
+from rollout.types import Group
 
-SCHEMA = pa.schema(
-    [
-        pa.field("epoch", pa.int64(), nullable=False),
-        pa.field("index", pa.int64(), nullable=False),
-        pa.field("policy_version", pa.int64(), nullable=False),
-        pa.field("prompt_id", pa.string(), nullable=False),
-        pa.field("prompt_token_ids", pa.list_(pa.int32()), nullable=False),
-        pa.field("prompt_text", pa.string(), nullable=False),
-        pa.field("prompt_prefill", pa.string(), nullable=False),
-        pa.field("reference", pa.string()),
-        pa.field("metadata_json", pa.string(), nullable=False),
-        pa.field("sample", pa.int32(), nullable=False),
-        pa.field("token_ids", pa.list_(pa.int32()), nullable=False),
-        pa.field("action_mask", pa.list_(pa.bool_()), nullable=False),
-        pa.field("logprobs", pa.list_(pa.float64()), nullable=False),
-        pa.field("finish_reason", pa.string(), nullable=False),
-        pa.field("policy_version_min", pa.int64(), nullable=False),
-        pa.field("policy_version_max", pa.int64(), nullable=False),
-        pa.field("completion_text", pa.string(), nullable=False),
-        pa.field("score_id", pa.string(), nullable=False),
-        pa.field("score_status", pa.string(), nullable=False),
-        pa.field("score_value", pa.float64()),
-        pa.field("score_parts", pa.map_(pa.string(), pa.float64()), nullable=False),
-        pa.field("score_latency_s", pa.float64(), nullable=False),
-        pa.field("score_requests", pa.int64(), nullable=False),
-        pa.field("score_tokens", pa.int64(), nullable=False),
-        pa.field("score_money", pa.float64(), nullable=False),
-        pa.field("score_message", pa.string(), nullable=False),
-    ],
-    metadata={"antiphon": "trajectories/1"},
-)
-"""Columns are named as the fields of Group, Prompt, Trajectory and Score that they hold.
-
-Token ids and `action_mask` cover prompt and completion; `logprobs` are 0.0 where the mask is False, and in
-double precision, so that a round trip is exact; `metadata_json` is the prompt's metadata as JSON;
-`score_requests`, `score_tokens` and `score_money` are what the score cost.
-"""
+TOKENIZER = "tokenizer"
+"""Key of the fingerprint in the metadata of a stored file."""
+GROUPS_AT_ONCE = 256
+"""Groups of one row group, at most: what a reader has in memory at a time."""
+TOKENS_AT_ONCE = 250_000
+"""Tokens after which a row group ends, however few groups it has."""
 
 
-def to_table(groups: Iterable[Group]) -> pa.Table:
-    """Groups as rows of SCHEMA, in the given order.
-
-    Raises:
-        ValueError: a group is empty, or has not one score per trajectory.
-    """
-    return pa.Table.from_pylist([row for g in groups for row in _rows(g)], schema=SCHEMA)
-
-
-def from_table(table: pa.Table) -> list[Group]:
-    """The groups of a table that `to_table` made, equal to those that went in.
-
-    Raises:
-        ValueError: other columns than SCHEMA, or the rows of a group are torn apart.
-    """
-    if not table.schema.equals(SCHEMA):
-        raise ValueError(f"not a table of trajectories, its columns are {table.schema.names}")
-    parts: list[list[dict[str, Any]]] = []
-    for row in table.to_pylist(maps_as_pydicts="strict"):
-        if row["sample"] == 0:
-            parts.append([])
-        if not parts or row["sample"] != len(parts[-1]):
-            raise ValueError(f"sample {row['sample']} of prompt {row['prompt_id']!r} is out of place")
-        parts[-1].append(row)
-    return [_group(rows) for rows in parts]
-
-
-def write_parquet(groups: Sequence[Group], folder: Path, version: int) -> Path:
+def write_parquet(groups: Sequence[Group], folder: Path, version: int, tokenizer: str = "") -> Path:
     """Store the groups that policy version `version` learned from; the file appears whole or not at all.
 
-    Writing a version again (after a resume) replaces its file, so that nothing is there twice.
+    Writing a version again (after a resume) replaces its file, so that nothing is there twice. Without the
+    fingerprint of their tokenizer, no run will learn from them later.
     """
     path = folder / f"version={version:06d}" / "groups.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +37,7 @@ def write_parquet(groups: Sequence[Group], folder: Path, version: int) -> Path:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
-            pq.write_table(to_table(groups), file, compression="zstd")
+            write_groups(groups, file, tokenizer)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -107,8 +46,25 @@ def write_parquet(groups: Sequence[Group], folder: Path, version: int) -> Path:
     return path
 
 
+def write_groups(groups: Iterable[Group], file: IO[bytes], tokenizer: str = "") -> None:
+    """Groups as one Parquet file, made and written a row group at a time."""
+    metadata = {**SCHEMA.metadata, **({TOKENIZER: tokenizer} if tokenizer else {})}
+    with pq.ParquetWriter(file, SCHEMA.with_metadata(metadata), compression="zstd") as writer:
+        for part in _row_groups(groups):
+            table = to_table(part)
+            writer.write_table(table, row_group_size=table.num_rows)
+
+
+def read_groups(path: Path) -> Iterator[Group]:
+    """The groups of one file, one row group in memory at a time."""
+    # The name of the folder is not a column: a ParquetFile, unlike read_table, does not make it one.
+    with pq.ParquetFile(path) as file:
+        for number in range(file.num_row_groups):
+            yield from from_table(file.read_row_group(number))
+
+
 def read_parquet(folder: Path) -> Iterator[Group]:
-    """The stored groups of a run, oldest version first, one file in memory at a time.
+    """The stored groups of a run, oldest version first.
 
     Raises:
         UserError: nothing is stored there.
@@ -120,104 +76,18 @@ def read_parquet(folder: Path) -> Iterator[Group]:
             remedy="give the trajectories folder of a run directory that has finished at least one update",
         )
     for path in paths:
-        # The folder's name is not a column: a ParquetFile, unlike read_table, does not make it one.
-        yield from from_table(pq.ParquetFile(path).read())
+        yield from read_groups(path)
 
 
-def _rows(group: Group) -> list[dict[str, Any]]:
-    if not group.trajectories or len(group.scores) != len(group.trajectories):
-        raise ValueError(
-            f"a group has at least one trajectory and one score each, {group.key} has "
-            f"{len(group.trajectories)} and {len(group.scores)}"
-        )
-    shared = _group_columns(group)
-    return [
-        {**shared, "sample": n, **_trajectory_columns(t), **_score_columns(s)}
-        for n, (t, s) in enumerate(zip(group.trajectories, group.scores, strict=True))
-    ]
-
-
-def _group_columns(group: Group) -> dict[str, Any]:
-    prompt = group.prompt
-    return {
-        "epoch": group.epoch,
-        "index": group.index,
-        "policy_version": group.policy_version,
-        "prompt_id": prompt.id,
-        "prompt_token_ids": prompt.token_ids,
-        "prompt_text": prompt.text,
-        "prompt_prefill": prompt.prefill,
-        "reference": prompt.reference,
-        "metadata_json": json.dumps(dict(prompt.metadata), ensure_ascii=False),
-    }
-
-
-def _trajectory_columns(trajectory: Trajectory) -> dict[str, Any]:
-    return {
-        "token_ids": trajectory.token_ids,
-        "action_mask": trajectory.action_mask,
-        "logprobs": trajectory.logprobs,
-        "finish_reason": trajectory.finish_reason,
-        "policy_version_min": trajectory.policy_version_min,
-        "policy_version_max": trajectory.policy_version_max,
-        "completion_text": trajectory.completion_text,
-    }
-
-
-def _score_columns(score: Score) -> dict[str, Any]:
-    return {
-        "score_id": score.id,
-        "score_status": score.status.value,
-        "score_value": score.value,
-        "score_parts": list(score.parts.items()),
-        "score_latency_s": score.latency_s,
-        "score_requests": score.usage.num_requests,
-        "score_tokens": score.usage.num_tokens,
-        "score_money": score.usage.money,
-        "score_message": score.message,
-    }
-
-
-def _group(rows: Sequence[dict[str, Any]]) -> Group:
-    first = rows[0]
-    return Group(
-        epoch=first["epoch"],
-        index=first["index"],
-        prompt=Prompt(
-            id=first["prompt_id"],
-            token_ids=tuple(first["prompt_token_ids"]),
-            text=first["prompt_text"],
-            prefill=first["prompt_prefill"],
-            reference=first["reference"],
-            metadata=json.loads(first["metadata_json"]),
-        ),
-        policy_version=first["policy_version"],
-        trajectories=tuple(_trajectory(row) for row in rows),
-        scores=tuple(_score(row) for row in rows),
-    )
-
-
-def _trajectory(row: dict[str, Any]) -> Trajectory:
-    return Trajectory(
-        token_ids=tuple(row["token_ids"]),
-        action_mask=tuple(row["action_mask"]),
-        logprobs=tuple(row["logprobs"]),
-        finish_reason=row["finish_reason"],
-        policy_version_min=row["policy_version_min"],
-        policy_version_max=row["policy_version_max"],
-        completion_text=row["completion_text"],
-    )
-
-
-def _score(row: dict[str, Any]) -> Score:
-    return Score(
-        id=row["score_id"],
-        status=Status(row["score_status"]),
-        value=row["score_value"],
-        parts=row["score_parts"],
-        latency_s=row["score_latency_s"],
-        usage=Usage(
-            num_requests=row["score_requests"], num_tokens=row["score_tokens"], money=row["score_money"]
-        ),
-        message=row["score_message"],
-    )
+def _row_groups(groups: Iterable[Group]) -> Iterator[list[Group]]:
+    """The groups in parts that are small enough to be read at once."""
+    part: list[Group] = []
+    num_tokens = 0
+    for group in groups:
+        part.append(group)
+        num_tokens += group.num_tokens
+        if len(part) == GROUPS_AT_ONCE or num_tokens >= TOKENS_AT_ONCE:
+            yield part
+            part, num_tokens = [], 0
+    if part:
+        yield part

@@ -24,6 +24,12 @@ class Sampling(Settings):
     """Keep the smallest set of tokens with this mass; below 1 for evaluation only (see learner)."""
     top_k: int = Field(0, ge=0)
     """Keep this many tokens; 0 keeps all."""
+    beta: float = Field(0.0, ge=0.0, allow_inf_nan=False)
+    """Weight of Q − V in the logits, for algorithms whose actors play a Q function: p ∝ π · exp(β (Q − V))
+    over what truncation keeps. 0 plays the model alone; the larger, the nearer to the best Q."""
+    epsilon: float = Field(0.0, ge=0.0, le=1.0)
+    """Share of tokens that are drawn uniformly from what truncation keeps. With a large vocabulary set top_k
+    too: most words of it are junk in any place."""
     max_new_tokens: int = Field(64, ge=1)
     """A completion that reaches it ends with finish reason "length"."""
     stop_token_ids: tuple[int, ...] = ()
@@ -135,3 +141,8 @@ class Group:
     @property
     def num_action_tokens(self) -> int:
         return sum(sum(t.action_mask) for t in self.trajectories)
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all trajectories, the prompt counted in each."""
+        return sum(len(t.token_ids) for t in self.trajectories)
