@@ -6,7 +6,7 @@ nothing of prompts (rollout/encoding.py), of generation (rollout/engines) or of 
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -17,13 +17,27 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 
 from antiphon.errors import UserError, suggestion
 from antiphon.settings import Settings
-from rollout import model_store, tiny
+from rollout import letters, model_store, tiny
 
 TINY = "tiny-llama"
+
+
+class Maker(Protocol):
+    """A module that makes a small model and its tokenizer from nothing."""
+
+    def build_tokenizer(self) -> PreTrainedTokenizerFast: ...
+
+    def build_config(self) -> PreTrainedConfig: ...
+
+    def build_model(self, seed: int, *, dtype: torch.dtype, attn_implementation: str) -> PreTrainedModel: ...
+
+
+BUILT_IN: dict[str, Maker] = {TINY: tiny, "gpt2-walks": letters}
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -34,8 +48,8 @@ class ModelConfig(Settings):
     """Which model is trained, and how it is held in memory."""
 
     name: str = Field(TINY, min_length=1)
-    """`tiny-llama` (built in, random), `smollm2-135m` (after `antiphon model get smollm2-135m`), a folder in
-    the Hugging Face format, or the id of a model on the hub (owner/name)."""
+    """`tiny-llama` and `gpt2-walks` (built in, random), `smollm2-135m` (after `antiphon model get
+    smollm2-135m`), a folder in the Hugging Face format, or the id of a model on the hub (owner/name)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the parameters. Keep float32 for training: small updates vanish in bfloat16 weights."""
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
@@ -48,8 +62,8 @@ def load_config(config: ModelConfig) -> PreTrainedConfig:
     Raises:
         UserError: no such model.
     """
-    if config.name == TINY:
-        return tiny.build_config()
+    if config.name in BUILT_IN:
+        return BUILT_IN[config.name].build_config()
     try:
         architecture: PreTrainedConfig = AutoConfig.from_pretrained(locate(config.name))
     except (OSError, ValueError) as error:
@@ -60,14 +74,15 @@ def load_config(config: ModelConfig) -> PreTrainedConfig:
 def load_model(config: ModelConfig, seed: int = 0) -> PreTrainedModel:
     """The model in eval mode, so that dropout never makes two passes differ.
 
-    `seed` draws the parameters of `tiny-llama`; a stored model has its own.
+    `seed` draws the parameters of a built-in model; a stored model has its own.
 
     Raises:
         UserError: no such model, or a folder that lacks its config or some of its weights.
     """
     dtype = getattr(torch, config.dtype)
-    if config.name == TINY:
-        return tiny.build_model(seed, dtype=dtype, attn_implementation=config.attn_implementation).eval()
+    if config.name in BUILT_IN:
+        maker = BUILT_IN[config.name]
+        return maker.build_model(seed, dtype=dtype, attn_implementation=config.attn_implementation).eval()
     place = locate(config.name)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -95,8 +110,8 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     Raises:
         UserError: no such model, a folder without tokenizer, or a tokenizer without an end token.
     """
-    if config.name == TINY:
-        return tiny.build_tokenizer()
+    if config.name in BUILT_IN:
+        return BUILT_IN[config.name].build_tokenizer()
     place = locate(config.name)
     if Path(place).is_dir():
         _require(Path(place), TOKENIZER_FILES, "tokenizer")
@@ -144,7 +159,7 @@ def locate(name: str) -> Path | str:
         return name
     raise UserError(
         f"there is no model {name!r}: no such folder, and no built-in name",
-        remedy=f"{suggestion(name, [TINY, *model_store.ALIASES])}, or give a folder or a hub id (owner/name)",
+        remedy=f"{suggestion(name, [*BUILT_IN, *model_store.ALIASES])}, or give a folder or a hub id",
     )
 
 

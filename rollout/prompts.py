@@ -56,13 +56,15 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Examples to train on and examples to measure on; no content is in both."""
+    """Examples to train on and examples to measure on; no content is in both, unless there is no other."""
 
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
+    is_closed: bool = False
+    """The prompts are all that can be asked, and a benchmark measures on those that it trains on."""
 
     def __post_init__(self) -> None:
-        seen = {e.key for e in self.train}
+        seen = set() if self.is_closed else {e.key for e in self.train}
         leaked = [e.id for e in self.held_out if e.key in seen]
         if leaked:
             raise ValueError(f"{len(leaked)} held-out examples are in train too, the first is {leaked[0]}")

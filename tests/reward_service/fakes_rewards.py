@@ -37,6 +37,7 @@ NEEDED_OPTIONS: dict[str, dict[str, Any]] = {
     "judge": {"backend": {"name": "scripted", "replies": ["Score: 5"]}},
     "pairwise": {"backend": {"name": "scripted", "replies": ["Better: tie"]}, "opponents": "reference"},
     "human": {"file": str(Path(__file__).parent / "data" / "human.jsonl")},
+    "walk": {"graph_seed": 1000},
 }
 """What the built-in components cannot do without."""
 

@@ -17,7 +17,7 @@ NETWORKS = {"classifier", "embedding", "reward_model"}
 NEEDS_NO_REFERENCE = {
     *("classifier", "reward_model"),
     *("human", "judge", "regex", "length", "reasoning_gym"),
-    *("json_schema", "knowledge_graph", "repetition", "sentiment", "toxicity"),
+    *("json_schema", "knowledge_graph", "repetition", "sentiment", "toxicity", "walk"),
 }
 AWKWARD = [
     "",
