@@ -37,8 +37,8 @@ class RunConfig(Settings):
     """The run directory is runs/<name> unless --run-dir says otherwise."""
     seed: int = Field(0, ge=0)
     """Everything that draws derives its seed from it."""
-    num_updates: int = Field(ge=1)
-    """Publications of new weights, each after one batch."""
+    num_updates: int = Field(ge=0)
+    """Publications of new weights, each after one batch; 0: the supervised phase alone."""
     checkpoint_every: int = Field(10, ge=0)
     """Save before the first and after every so many updates; 0: only at the end, and when it is stopped."""
     num_checkpoints: int = Field(3, ge=1)
