@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -152,14 +153,14 @@ def events(run_dir: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in lines(run_dir / "events.jsonl") if event["event"] == kind]
 
 
-CLOCKS = ("time", "run/wall_seconds")
-"""Metrics that differ between equal runs."""
+OF_THE_PROCESS = re.compile(r"time$|run/wall_seconds$|rewards/")
+"""Metrics that differ between equal runs: clocks, and what a reward service counted since it was started."""
 
 
 def updates(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl that speak of an update, without the clocks."""
+    """The lines of metrics.jsonl that speak of an update, without those of its process."""
     found = [line for line in lines(run_dir / "metrics.jsonl") if "reward/mean" in line]
-    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in found]
+    return [{name: value for name, value in line.items() if not OF_THE_PROCESS.match(name)} for line in found]
 
 
 def token_ids(run_dir: Path) -> dict[tuple[int, int], list[tuple[int, ...]]]:
