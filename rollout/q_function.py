@@ -88,9 +88,9 @@ class QFunction(nn.Module):
     def value(self, states: Tensor) -> Tensor:
         """V of each state, [N]."""
         self._check(states)
-        weight = self.v_head[1].weight
-        value: Tensor = self.v_head(states.to(weight.dtype)).squeeze(-1)
-        return value.to(weight.dtype)
+        own = next(self.v_head.parameters()).dtype
+        value: Tensor = self.v_head(states.to(own)).squeeze(-1)
+        return value.to(own)
 
     def advantages(self, states: Tensor) -> Tensor:
         """min_k Q_k − V of every token after each state, [N, V]: what moves the logits of an actor."""

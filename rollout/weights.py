@@ -5,6 +5,8 @@ messages instead of one per tensor), with a digest of names, shapes, dtypes and 
 from its own tensors. Knows neither Ray nor algorithms: how the buffers travel is the transport's business.
 
     learner: pack(version, model) --Weights--> engine: apply(weights, model) --digest--> learner
+
+Where actors play a Q function beside the model, `together` makes one set of tensors of both, at either end.
 """
 
 import hashlib
@@ -67,7 +69,19 @@ class Weights:
             yield spec.name, flats[spec.dtype][start : start + spec.numel].view(spec.shape)
 
 
-def pack(version: int, source: nn.Module | Mapping[str, Tensor], dtype: torch.dtype | None = None) -> Weights:
+Source = nn.Module | Mapping[str, Tensor]
+"""A module, of which parameters and persistent buffers count, or tensors by name."""
+GUIDE = "guide."
+"""How the names of the tensors begin that do not belong to the language model."""
+
+
+def together(lm: nn.Module, guide: nn.Module | None) -> dict[str, Tensor]:
+    """The tensors of a language model, and under "guide.…" those of the Q function that is played with it."""
+    beside = {} if guide is None else guide.state_dict()
+    return {**lm.state_dict(), **{GUIDE + name: tensor for name, tensor in beside.items()}}
+
+
+def pack(version: int, source: Source, dtype: torch.dtype | None = None) -> Weights:
     """Copies the parameters and persistent buffers of a model, or the named tensors, into flat buffers.
 
     Args:
@@ -86,14 +100,14 @@ def pack(version: int, source: nn.Module | Mapping[str, Tensor], dtype: torch.dt
     return Weights(version=version, specs=specs, buffers=buffers, digest=sent)
 
 
-def digest(source: nn.Module | Mapping[str, Tensor], dtype: torch.dtype | None = None) -> str:
+def digest(source: Source, dtype: torch.dtype | None = None) -> str:
     """The digest that `pack` would give, without packing."""
     named = _named(source)
     specs = [_spec(name, tensor, dtype) for name, tensor in named.items()]
     return _digest(specs, named.values())
 
 
-def check(weights: Weights, model: nn.Module) -> None:
+def check(weights: Weights, model: Source) -> None:
     """Whether the weights are whole, finite and exactly the set of tensors of the model.
 
     Raises:
@@ -121,7 +135,7 @@ def check(weights: Weights, model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def apply(weights: Weights, model: nn.Module) -> str:
+def apply(weights: Weights, model: Source) -> str:
     """Puts the weights into the model: all of them, or none.
 
     Returns:
@@ -142,7 +156,7 @@ def apply(weights: Weights, model: nn.Module) -> str:
     return taken
 
 
-def _named(source: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _named(source: Source) -> dict[str, Tensor]:
     """Name -> tensor, sorted by name, tensors that share their memory once."""
     everything = source.state_dict() if isinstance(source, nn.Module) else source
     named: dict[str, Tensor] = {}

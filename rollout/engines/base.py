@@ -17,8 +17,9 @@ from transformers import PreTrainedModel
 
 from antiphon.errors import UserError
 from antiphon.settings import Settings
+from rollout.q_function import QFunction
 from rollout.types import Completion, Request
-from rollout.weights import Weights, apply
+from rollout.weights import Weights, apply, together
 
 NO_VERSION = -1
 """The policy version of an engine that was never given weights."""
@@ -32,6 +33,8 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]
+    can_play_q: ClassVar[bool] = False
+    """Whether `sampling.beta` is heeded once there is a guide."""
 
     class Config(Settings):
         """The options of the engine in the recipe."""
@@ -45,6 +48,8 @@ class Engine(ABC):
         self.config = config
         self.model = model
         self.eos_token_ids = eos_token_ids
+        self.guide: QFunction | None = None
+        """The Q function that is played beside the model; None: the model alone."""
         self._policy_version = NO_VERSION
         self._tickets = count()
 
@@ -66,6 +71,22 @@ class Engine(ABC):
         """The most tokens that prompt and completion may have together; None where there is no bound."""
         return getattr(self.model.config, "max_position_embeddings", None) if self.model is not None else None
 
+    def follow(self, guide: QFunction) -> None:
+        """Takes a Q function to play: from now on `load` wants its tensors too. It goes before any weights.
+
+        Raises:
+            UserError: this engine plays models alone.
+            ValueError: there are weights already, or there is no model.
+        """
+        if not self.can_play_q:
+            raise UserError(
+                f"the {self.name} engine cannot play a Q function",
+                remedy="set rollout.engine.name to torch, or use an algorithm that plays the model alone",
+            )
+        if self.policy_version != NO_VERSION or self.model is None:
+            raise ValueError("a guide belongs to an engine with a model, before its first weights")
+        self.guide = guide.eval()
+
     def load(self, weights: Weights) -> str:
         """Takes new weights, also while completions are under way: their next token comes from the new ones.
 
@@ -75,7 +96,8 @@ class Engine(ABC):
         Raises:
             WeightsError: they do not fit; weights and version are as they were.
         """
-        echoed = apply(weights, self.model) if self.model is not None else weights.digest
+        model = self.model
+        echoed = weights.digest if model is None else apply(weights, together(model, self.guide))
         self.policy_version = weights.version
         return echoed
 

@@ -1,7 +1,7 @@
 """How a token is drawn from logits: the distribution first, then one uniform number picks from it.
 
-Pure functions; called by the torch engine. Because the log-probability is read off the very distribution that
-was drawn from, it is exact for every temperature and truncation.
+Pure functions; called by the torch engine, some by way of guidance.py. Because the log-probability is read
+off the very distribution that was drawn from, it is exact for every temperature and truncation.
 
 Shapes: N rows, V words of the vocabulary.
 """
@@ -34,12 +34,22 @@ def distribution(logits: Tensor, temperature: Tensor) -> Tensor:
     is_greedy = temperature == 0
     scaled = logits.float() / temperature.masked_fill(is_greedy, 1.0)[:, None]
     probabilities = scaled.softmax(-1)
-    if bool(is_greedy.any()):
-        best = torch.zeros_like(probabilities).scatter_(1, scaled.argmax(-1, keepdim=True), 1.0)
-        # A row that is not finite stays so: an argmax would hide it.
-        best.masked_fill_(~probabilities.sum(-1, keepdim=True).isfinite(), torch.nan)
-        probabilities = torch.where(is_greedy[:, None], best, probabilities)
-    return probabilities
+    return certain(probabilities, scaled, is_greedy) if bool(is_greedy.any()) else probabilities
+
+
+def certain(probabilities: Tensor, scores: Tensor, is_greedy: Tensor) -> Tensor:
+    """In rows that are greedy, all mass on the highest score; the others come back bit for bit.
+
+    Args:
+        probabilities: [N, V].
+        scores: [N, V]; the first of the highest counts.
+        is_greedy: [N] bool.
+    """
+    _check_rows(probabilities, is_greedy)
+    best = torch.zeros_like(probabilities).scatter_(1, scores.argmax(-1, keepdim=True), 1.0)
+    # A row that is not finite stays so: an argmax would hide it.
+    best.masked_fill_(~probabilities.sum(-1, keepdim=True).isfinite(), torch.nan)
+    return torch.where(is_greedy[:, None], best, probabilities)
 
 
 def truncate(probabilities: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ class ScriptedEngine(Engine):
     """Answers each prompt with one of its lines, chosen by the request's seed (modulo their number)."""
 
     name = "scripted"
+    can_play_q = True  # Whatever guides it, it says its lines.
 
     class Config(Engine.Config):
         lines: tuple[Line, ...] = Field(min_length=1)

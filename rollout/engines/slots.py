@@ -5,12 +5,13 @@ and the end of a completion are told in Python. Knows nothing of models and cach
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rollout.engines.guidance import Controls
 from rollout.engines.sampling import uniforms
 from rollout.types import Completion, Request
 
@@ -81,12 +82,18 @@ class SlotTable:
         self._write(rows, "temperature", [s.temperature for s in samplings])
         self._write(rows, "top_k", [s.top_k for s in samplings])
         self._write(rows, "top_p", [s.top_p for s in samplings])
+        self._write(rows, "beta", [s.beta for s in samplings])
+        self._write(rows, "epsilon", [s.epsilon for s in samplings])
         self._write_rows(rows, "stops", [entry.stop_token_ids for entry in entries], NO_TOKEN)
         draws = [uniforms(entry.request.seed, entry.request.sampling.max_new_tokens) for entry in entries]
         self._write_rows(rows, "uniform", draws, 0.0)
         self._widen("token_ids", self["uniform"].shape[1])
         self._widen("logprobs", self["uniform"].shape[1])
         return rows
+
+    def controls(self, rows: Tensor) -> Controls:
+        """How these rows draw."""
+        return Controls(**{field.name: self[field.name][rows] for field in fields(Controls)})
 
     def record(self, rows: Tensor, token: Tensor, logprob: Tensor) -> tuple[Tensor, Tensor]:
         """Adds one drawn token to each of these rows.
@@ -172,6 +179,8 @@ _ONE_EACH = {
     "temperature": torch.float32,
     "top_k": torch.int64,
     "top_p": torch.float32,
+    "beta": torch.float32,
+    "epsilon": torch.float32,
 }
 _MANY_EACH = {
     "stops": torch.int64,  # filled up with NO_TOKEN

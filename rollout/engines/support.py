@@ -9,10 +9,11 @@ from transformers.cache_utils import DynamicLayer
 
 from antiphon.errors import UserError
 from rollout.engines.kv_cache import SlotCache
-from rollout.engines.passes import decode, prefill
+from rollout.engines.passes import Said, decode, prefill
 
 ATTENTION = ("sdpa", "eager")
 """Implementations that honour a mask per row and position."""
+GUIDE_REMEDY = "take another model, or an algorithm whose actors play the model alone (soft_q, ppo, ...)"
 REMEDY = "take a causal language model with full attention (Llama, Qwen2, GPT-2, ...) or the vllm engine"
 
 
@@ -58,7 +59,7 @@ def require_same_answer(model: PreTrainedModel) -> None:
     """
     texts = ((1, 0, 1, 1, 0), (0, 1))
     by_slots = _through_slots(model, texts)
-    for text, answer in zip(texts, by_slots, strict=True):
+    for text, answer in zip(texts, by_slots.logits, strict=True):
         alone = model(input_ids=torch.tensor([text], device=model.device), use_cache=False).logits[0, -1]
         difference = (answer.float().log_softmax(-1) - alone.float().log_softmax(-1)).abs().max()
         # Thousands of roundings, and no more than one nat where the dtype has few bits.
@@ -71,13 +72,48 @@ def require_same_answer(model: PreTrainedModel) -> None:
             )
 
 
-def _through_slots(model: PreTrainedModel, texts: tuple[tuple[int, ...], ...]) -> Tensor:
-    """The logits after each text: all but the last token prefilled, the last one decoded. [n, V]."""
+@torch.no_grad()
+def require_same_states(model: PreTrainedModel) -> None:
+    """Tries whether what comes into the unembedding are the last hidden states, from which Q functions learn.
+
+    Raises:
+        UserError: the model does something in between, or has no unembedding that is called.
+    """
+    texts, trunk = ((1, 0, 1, 1, 0), (0, 1)), model.base_model
+    for text, states in zip(texts, _states_through_slots(model, texts), strict=True):
+        plain = trunk(input_ids=torch.tensor([text], device=model.device), use_cache=False).last_hidden_state
+        plain = plain[0, -1]
+        bound = min(2**13 * torch.finfo(plain.dtype).eps, 1.0) * max(1.0, float(plain.abs().max()))
+        is_same = states.shape == plain.shape and bool((states - plain).abs().max() <= bound)
+        if bool(plain.isfinite().all()) and not is_same:
+            raise UserError(
+                f"a model of type {model.config.model_type!r} changes its hidden states before the "
+                "unembedding: a Q function would see other states in play than in training",
+                remedy=GUIDE_REMEDY,
+            )
+
+
+def _states_through_slots(model: PreTrainedModel, texts: tuple[tuple[int, ...], ...]) -> Tensor:
+    """[n, H]; [n, 0] if nothing comes into an unembedding."""
+    if model.get_output_embeddings() is None:
+        return torch.empty(len(texts), 0)
+    try:
+        return _through_slots(model, texts, reads_states=True).states
+    except IndexError:
+        # The model multiplies with the weight by itself.
+        return torch.empty(len(texts), 0)
+
+
+def _through_slots(
+    model: PreTrainedModel, texts: tuple[tuple[int, ...], ...], reads_states: bool = False
+) -> Said:
+    """What comes after each text: all but the last token prefilled, the last one decoded."""
     cache = SlotCache(len(texts))
     prompts = [text[:-1] for text in texts]
-    [batch] = prefill(model, prompts, max_tokens=64)
+    [batch] = prefill(model, prompts, max_tokens=64, reads_states=reads_states)
     cache.reserve(max(map(len, texts)), like=batch.layers)
     rows = torch.tensor([prompts.index(prompt) for prompt in batch.prompts], device=model.device)
     cache.put(rows, batch.layers, torch.arange(len(texts), device=model.device), batch.max_length)
     last = torch.tensor([text[-1] for text in texts], device=model.device)
-    return decode(model, cache, last, torch.tensor([len(p) for p in prompts], device=model.device))
+    position = torch.tensor([len(p) for p in prompts], device=model.device)
+    return decode(model, cache, last, position, reads_states)

@@ -16,11 +16,13 @@ from transformers import PreTrainedModel
 
 from antiphon.cpu_linear import speed_up
 from rollout.engines.base import Engine
+from rollout.engines.guidance import played
 from rollout.engines.kv_cache import SlotCache
-from rollout.engines.passes import Prefilled, TokenIds, decode, prefill
-from rollout.engines.sampling import distribution, pick, truncate
+from rollout.engines.passes import Prefilled, Said, TokenIds, decode, prefill
+from rollout.engines.sampling import pick
 from rollout.engines.slots import Running, SlotTable
-from rollout.engines.support import require_same_answer, require_supported
+from rollout.engines.support import require_same_answer, require_same_states, require_supported
+from rollout.q_function import QFunction
 from rollout.types import Completion, Request
 
 
@@ -34,6 +36,7 @@ class TorchEngine(Engine):
     """
 
     name = "torch"
+    can_play_q = True
 
     class Config(Engine.Config):
         num_slots: int = Field(64, ge=1)
@@ -66,6 +69,15 @@ class TorchEngine(Engine):
     def has_work(self) -> bool:
         return bool(self._waiting) or self._table.num_running > 0
 
+    def follow(self, guide: QFunction) -> None:
+        """
+        Raises:
+            UserError: the model's last hidden states are not what its unembedding sees.
+        """
+        super().follow(guide)
+        require_same_states(self._model)
+        speed_up(guide)
+
     @torch.no_grad()
     def step(self) -> list[tuple[int, Completion]]:
         if not self.has_work:
@@ -73,10 +85,10 @@ class TorchEngine(Engine):
         if self._is_stale:
             self._recompute()
         if self._waiting and self._table.num_free:
-            rows, logits = self._admit()
+            rows, said = self._admit()
         else:
-            rows, logits = self._decode()
-        return self._draw(rows, logits)
+            rows, said = self._decode()
+        return self._draw(rows, said)
 
     def clear(self) -> None:
         self._waiting.clear()
@@ -88,16 +100,22 @@ class TorchEngine(Engine):
         self._is_stale = True
 
     def _enqueue(self, ticket: int, request: Request) -> None:
+        """
+        Raises:
+            ValueError: β weighs a Q function that is not there.
+        """
+        if request.sampling.beta > 0 and self.guide is None:
+            raise ValueError(f"sampling.beta is {request.sampling.beta}, and there is no Q function to play")
         self._waiting.append((ticket, request))
 
-    def _admit(self) -> tuple[Tensor, Tensor]:
-        """Starts as many waiting requests as there are free slots; rows [n], logits [n, V]."""
+    def _admit(self) -> tuple[Tensor, Said]:
+        """Starts as many waiting requests as there are free slots; rows [n] and what comes next in each."""
         num_new = min(len(self._waiting), self._table.num_free)
         new = [self._waiting.popleft() for _ in range(num_new)]
         rows = self._table.start([self._running(ticket, request) for ticket, request in new])
         longest = max(len(r.token_ids) + r.sampling.max_new_tokens for _, r in new)
-        logits = self._fill(rows, [request.token_ids for _, request in new], longest)
-        return self._index(rows), logits
+        said = self._fill(rows, [request.token_ids for _, request in new], longest)
+        return self._index(rows), said
 
     def _running(self, ticket: int, request: Request) -> Running:
         return Running(
@@ -114,29 +132,30 @@ class TorchEngine(Engine):
             self._fill(rows, [self._table.sequence(row) for row in rows], self._cache.capacity)
         self._is_stale = False
 
-    def _fill(self, rows: Sequence[int], sequences: Sequence[TokenIds], num_positions: int) -> Tensor:
-        """Puts the keys and values of each sequence into its row; returns the logits after each, [n, V]."""
+    def _fill(self, rows: Sequence[int], sequences: Sequence[TokenIds], num_positions: int) -> Said:
+        """Puts the keys and values of each sequence into its row; returns what comes after each, n rows."""
         wanted: dict[TokenIds, list[int]] = defaultdict(list)
         for number, sequence in enumerate(sequences):
             wanted[sequence].append(number)
-        row_index, logits = self._index(rows), torch.empty(0)
+        row_index = self._index(rows)
+        parts: list[tuple[Tensor, Said]] = []
         for batch in self._prefilled(list(wanted)):
             pairs = [(n, source) for source, prompt in enumerate(batch.prompts) for n in wanted[prompt]]
             numbers, sources = self._index(pairs).unbind(1)
             self._cache.reserve(num_positions, like=batch.layers)
             self._cache.put(row_index[numbers], batch.layers, sources, batch.max_length)
-            if not len(logits):
-                logits = batch.logits.new_empty(len(rows), batch.logits.shape[1])
-            logits[numbers] = batch.logits[sources]
+            parts.append((numbers, Said(*(x[sources] for x in batch.said))))
             self._share(batch)
-        return logits
+        order = torch.cat([numbers for numbers, _ in parts]).argsort()
+        return Said(*(torch.cat(x)[order] for x in zip(*(said for _, said in parts), strict=True)))
 
     def _prefilled(self, sequences: list[TokenIds]) -> Iterator[Prefilled]:
         shared = self._shared
         if shared is not None and shared.prompts[0] in sequences:
             sequences.remove(shared.prompts[0])
             yield shared
-        yield from prefill(self._model, sequences, self._settings.max_prefill_tokens)
+        max_tokens = self._settings.max_prefill_tokens
+        yield from prefill(self._model, sequences, max_tokens, self.guide is not None)
 
     def _share(self, batch: Prefilled) -> None:
         """Keeps the prompt that the next request in line has too, for it did not fit into the slots."""
@@ -144,8 +163,8 @@ class TorchEngine(Engine):
         if head in batch.prompts and batch is not self._shared:
             self._shared = batch.only(batch.prompts.index(head))
 
-    def _decode(self) -> tuple[Tensor, Tensor]:
-        """Runs the last token of every slot in use; rows [n], logits [n, V]."""
+    def _decode(self) -> tuple[Tensor, Said]:
+        """Runs the last token of every slot in use; rows [n] and what comes next in each."""
         table = self._table
         sources, targets = table.compact()
         if sources:
@@ -153,28 +172,32 @@ class TorchEngine(Engine):
             self._cache.move(self._index(sources), self._index(targets), length)
         rows = torch.arange(table.num_rows, device=self._model.device)
         position = table["position"][rows]
-        logits = decode(self._model, self._cache, table["last_token"][rows], position)
+        last = table["last_token"][rows]
+        said = decode(self._model, self._cache, last, position, self.guide is not None)
         table["position"][rows] = position + 1
-        return rows, logits
+        return rows, said
 
-    def _draw(self, rows: Tensor, logits: Tensor) -> list[tuple[int, Completion]]:
+    def _draw(self, rows: Tensor, said: Said) -> list[tuple[int, Completion]]:
         """Draws a token for each of the rows; the completions that end with it."""
         table = self._table
-        probabilities = distribution(logits, table["temperature"][rows])
-        probabilities = truncate(probabilities, table["top_k"][rows], table["top_p"][rows])
+        controls = table.controls(rows)
+        guide = self.guide if bool((controls.beta > 0).any()) else None
+        advantages = None if guide is None else guide.advantages(said.states)
+        probabilities = played(said.logits, advantages, controls)
         token, logprob = pick(probabilities, table["uniform"][rows, table["num_drawn"][rows]])
         if not bool(logprob.isfinite().all()):
-            self._refuse_logits()
+            self._refuse()
         has_ended, has_stopped = table.record(rows, token, logprob)
         ended = zip(rows[has_ended].tolist(), has_stopped[has_ended].tolist(), strict=True)
         return [table.end(row, stopped, self.policy_version) for row, stopped in ended]
 
-    def _refuse_logits(self) -> None:
+    def _refuse(self) -> None:
         # What is not finite would linger in the cache, where even masked positions spoil a sum.
         self.clear()
         self._cache = SlotCache(self._settings.num_slots)
         raise FloatingPointError(
-            f"the logits of policy version {self.policy_version} are not finite; work under way is dropped"
+            f"the logits{' and Q' if self.guide is not None else ''} of policy version {self.policy_version} "
+            "are not finite; work under way is dropped"
         )
 
     def _index(self, numbers: Sequence[int] | Sequence[tuple[int, int]]) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rollout.weights import TensorSpec, Weights, WeightsError, apply, check, digest, pack
+from rollout.weights import TensorSpec, Weights, WeightsError, apply, check, digest, pack, together
 from tests.rollout.fakes_engines import tiny_model
 
 
@@ -177,3 +177,33 @@ def test_weights_without_elements_are_possible() -> None:
     weights = pack(1, {"empty": torch.empty(0, 3)})
     assert weights.specs == (TensorSpec(name="empty", shape=(0, 3), dtype="float32"),)
     assert weights.size_bytes == 0
+
+
+def test_together_are_the_tensors_of_the_model_and_those_of_the_guide_under_its_name() -> None:
+    model, guide = tiny_model("llama"), Small()
+    both = together(model, guide)
+    assert set(both) - set(model.state_dict()) == {"guide.a", "guide.b", "guide.z", "guide.count"}
+    assert set(together(model, None)) == set(model.state_dict())
+    weights, alone = pack(0, both), pack(0, model)
+    assert {s.name for s in weights.specs} - {s.name for s in alone.specs} == {
+        "guide.a",
+        "guide.b",
+        "guide.count",
+    }
+    assert digest(together(model, None)) == alone.digest
+
+
+def test_applied_together_both_are_taken_or_neither() -> None:
+    model, guide = tiny_model("llama"), Small()
+    before = state(model), state(guide)
+    sent = {**together(tiny_model("llama", seed=1), None), "guide.a": torch.tensor([torch.nan])}
+    sent |= {"guide.b": torch.ones(2, 2), "guide.count": torch.tensor([8])}
+    with pytest.raises(WeightsError, match=r"not finite: guide\.a"):
+        apply(pack(1, sent), together(model, guide))
+    assert is_unchanged(model, before[0])
+    assert is_unchanged(guide, before[1])
+    sent["guide.a"] = torch.tensor([0.25])
+    weights = pack(1, sent)
+    assert apply(weights, together(model, guide)) == weights.digest
+    assert (guide.a.item(), guide.count.item()) == (0.25, 8)
+    assert torch.equal(model.lm_head.weight, tiny_model("llama", seed=1).lm_head.weight)
