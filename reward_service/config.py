@@ -153,7 +153,7 @@ class RewardConfig(Settings):
     """They grow up to this number while requests queue; None keeps num_replicas."""
     num_cpus_per_replica: float = Field(0.1, ge=0.0)
     """What Ray reserves; small, because text metrics are idle while the actors roll out."""
-    max_batch_size: int = Field(256, ge=1)
+    max_batch_size: int = Field(512, ge=1)
     """A call with more samples is sent in several requests, which replicas share."""
     max_ongoing_requests: int = Field(64, ge=1)
     """Requests that a replica accepts before Ray Serve looks for another one."""

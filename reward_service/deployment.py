@@ -2,6 +2,7 @@
 
     rollout worker --HandleClient--> Gateway --> CpuScorer replicas, and one deployment per model or judge
     anybody else   --HTTP----------> Gateway
+    rollout worker --HandleClient--> Simple replicas, where all components are quick and nobody is outside
 
 One application per run, named by the caller. What its processes do is in replicas.py.
 """
@@ -25,8 +26,8 @@ from antiphon.errors import UserError
 from reward_service.client import Receive, RemoteClient, seconds_until
 from reward_service.config import HttpConfig, RewardConfig
 from reward_service.http.gatekeeper import digest, token_of
-from reward_service.lines import BUNDLE, check_rewards, placements
-from reward_service.replicas import CpuScorer, Gateway, OwnScorer
+from reward_service.lines import BUNDLE, check_rewards, is_simple, placements
+from reward_service.replicas import CpuScorer, Gateway, OwnScorer, Simple
 from reward_service.types import Sample
 
 GATEWAY, CPU = "Gateway", "CpuScorer"
@@ -177,17 +178,13 @@ def _check_port(http: HttpConfig) -> None:
 
 
 def _application(config: RewardConfig, token_digest: bytes | None) -> serve.Application:
-    """The gateway in front of its scorers."""
+    """The gateway in front of its scorers, or a service so simple that it needs none."""
+    if is_simple(config) and not config.http.enabled:
+        return _quick(config, GATEWAY, Simple)
     placed = placements(config)
     scorers = {}
     if placed["cpu"] or placed["isolated"]:
-        scorers[BUNDLE] = serve.deployment(
-            name=CPU,
-            ray_actor_options={"num_cpus": config.num_cpus_per_replica},
-            max_ongoing_requests=config.max_ongoing_requests,
-            **_replicas(config.num_replicas, config.max_replicas, target=2.0),
-            **COMMON,
-        )(CpuScorer).bind(config)
+        scorers[BUNDLE] = _quick(config, CPU, CpuScorer)
     for where, component in placed["own"]:
         service = component.service
         scorers[component.shown_as] = serve.deployment(
@@ -205,6 +202,19 @@ def _application(config: RewardConfig, token_digest: bytes | None) -> serve.Appl
         **COMMON,
     )(Gateway)
     return gateway.bind(config, scorers, token_digest)
+
+
+def _quick(config: RewardConfig, name: str, scorer: type) -> serve.Application:
+    """The replicas for quick components."""
+    deployment: Any = serve.deployment(
+        name=name,
+        ray_actor_options={"num_cpus": config.num_cpus_per_replica},
+        max_ongoing_requests=config.max_ongoing_requests,
+        **_replicas(config.num_replicas, config.max_replicas, target=2.0),
+        **COMMON,
+    )(scorer)
+    application: serve.Application = deployment.bind(config)
+    return application
 
 
 def _replicas(num_replicas: int, max_replicas: int | None, target: float) -> dict[str, Any]:

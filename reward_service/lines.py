@@ -109,6 +109,16 @@ def is_bundled(component: ComponentConfig, reward: Reward) -> bool:
     return reward.placement == "cpu" and component.num_repeats == 1
 
 
+def is_simple(config: RewardConfig) -> bool:
+    """Whether any process can score by itself: all components are quick, and no score changes what later ones
+    are compared with."""
+    rewards = build_all(config)
+    return all(
+        is_bundled(c, rewards[c.shown_as]) and c.estimates is None and c.normalize != "running"
+        for c in config.components
+    )
+
+
 def describe(config: RewardConfig) -> tuple[ComponentInfo, ...]:
     """What the service scores by."""
     rewards = build_all(config)

@@ -56,7 +56,10 @@ class LocalClient:
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:
         """One score per sample, in the same order; ids must differ within a call."""
-        deadline = time.monotonic() + self._deadline_s
+        return self.score_until(samples, time.monotonic() + self._deadline_s)
+
+    def score_until(self, samples: Sequence[Sample], deadline: float) -> list[Score]:
+        """The same with a deadline of its own, on the monotonic clock."""
         return self._loop.run_until_complete(self._gateway.score(samples, deadline))
 
     def stats(self) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ OwnScorer    one deployment for each component of placement own; batches across 
 import asyncio
 import faulthandler
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -27,6 +27,7 @@ from reward_service.http.door import door
 from reward_service.http.wire import ComponentInfo
 from reward_service.isolation.pool import Pool
 from reward_service.lines import BUNDLE, Call, build_gateway, describe, is_bundled, placements
+from reward_service.local import LocalClient
 from reward_service.types import Sample, Score
 
 STDERR = 2
@@ -36,13 +37,31 @@ MARGIN_S = 0.2
 """How long before its caller gives up the gateway answers what it has."""
 
 
-class CpuScorer:
-    """Scores one request after the other, in a thread, and is expendable.
+ScoreUntil = Callable[[Sequence[Sample], float], list[Score]]
 
-    A request that is being scored when its time is up ends the process, with the stacks of its threads on
-    stderr: nobody waits for it any more, and what hangs would hang the next request too. The watch is
-    faulthandler's, because a regex that does not end holds the interpreter lock for ever.
+
+def watched(score: ScoreUntil, samples: Sequence[Sample], deadline: float) -> list[Score]:
+    """Scores; what is still being scored when its time is up ends the process, with its stacks on stderr.
+
+    Nobody waits for it any more, and what hangs would hang the next request too. The watch is faulthandler's,
+    because a regex that does not end holds the interpreter lock for ever.
     """
+    left_s = seconds_until(deadline)
+    if left_s == 0.0:
+        raise TimeoutError("the request waited until its time was up")
+    faulthandler.dump_traceback_later(left_s + MARGIN_S, exit=True, file=STDERR)
+    try:
+        return score(samples, deadline)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _by(bundle: Bundle) -> ScoreUntil:
+    return lambda samples, deadline: bundle.score(samples)
+
+
+class CpuScorer:
+    """Scores one request after the other, in a thread, and is expendable."""
 
     def __init__(self, config: RewardConfig) -> None:
         placed = placements(config)
@@ -60,9 +79,8 @@ class CpuScorer:
     async def score(self, samples: Sequence[Sample], timeout_s: float) -> list[Score]:
         """By all components of placement cpu."""
         deadline = time.monotonic() + timeout_s
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._score, samples, deadline, self._bundle
-        )
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._thread, watched, _by(self._bundle), samples, deadline)
 
     async def score_alone(self, label: str, samples: Sequence[Sample], timeout_s: float) -> list[Score]:
         """By one component that is isolated, or judges several times."""
@@ -70,7 +88,7 @@ class CpuScorer:
         if label not in self._alone and self._pool is not None:
             return await asyncio.wrap_future(self._pool.submit(label, samples, deadline))
         run = asyncio.get_running_loop().run_in_executor
-        scores = await run(self._thread, self._score, samples, deadline, self._alone[label])
+        scores = await run(self._thread, watched, _by(self._alone[label]), samples, deadline)
         return [replace(s, value=s.parts.get(label), parts={}) for s in scores]
 
     async def ping(self) -> None:
@@ -84,15 +102,36 @@ class CpuScorer:
             told.setdefault(label, {})[f"isolation/{what}"] = value
         return told
 
-    def _score(self, samples: Sequence[Sample], deadline: float, bundle: Bundle) -> list[Score]:
-        left_s = seconds_until(deadline)
-        if left_s == 0.0:
-            raise TimeoutError("the request waited until its time was up")
-        faulthandler.dump_traceback_later(left_s + MARGIN_S, exit=True, file=STDERR)
-        try:
-            return bundle.score(samples)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+
+class Simple:
+    """The whole service in each replica, where nothing must be known in one place: one hop instead of two.
+
+    Asked by handle as the gateway is; there is no door to it.
+    """
+
+    def __init__(self, config: RewardConfig) -> None:
+        self._config, self._local = config, LocalClient(config)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards")
+
+    async def score(self, samples: Sequence[Sample], timeout_s: float | None = None) -> list[Score]:
+        """One score per sample, in the same order."""
+        limit_s = min(timeout_s or self._config.deadline_s, self._config.deadline_s)
+        deadline = time.monotonic() + limit_s
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._thread, watched, self._local.score_until, samples, deadline)
+
+    async def ping(self) -> None:
+        """Answers while the replica is there, busy or not."""
+
+    async def stats(self) -> dict[str, dict[str, float]]:
+        """What one replica counts."""
+        return self._local.stats()
+
+    async def state(self) -> dict[str, Any]:
+        return self._local.state_dict()
+
+    async def load(self, state: dict[str, Any]) -> None:
+        self._local.load_state_dict(state)
 
 
 class OwnScorer:
