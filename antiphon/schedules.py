@@ -64,5 +64,15 @@ def value_at(schedule: Schedule, update: int) -> float:
 
 def is_always(schedule: Schedule, value: float) -> bool:
     """Whether a schedule is that value all the time."""
+    return bounds(schedule) == (value, value)
+
+
+def bounds(schedule: Schedule) -> tuple[float, float]:
+    """The least and the largest value that a schedule ever has."""
     ends = (schedule.start, schedule.end) if isinstance(schedule, ScheduleConfig) else (schedule,)
-    return all(end == value for end in ends)
+    return min(ends), max(ends)
+
+
+def last_value(schedule: Schedule) -> float:
+    """Where a schedule ends."""
+    return schedule.end if isinstance(schedule, ScheduleConfig) else float(schedule)

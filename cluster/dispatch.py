@@ -13,6 +13,7 @@ from cluster.ledger import Ledger
 from cluster.pause import Pause
 from cluster.ports import Delivery, GroupsLost, LearnerSide, Lost, Pending, RolloutSide
 from cluster.rule import DispatchRule
+from rollout.exploration import Explorer
 from rollout.prompts import PromptStream
 from rollout.reports import Dropped, GroupSummary, TaskReport, parse_summary
 from rollout.types import Task, Turn
@@ -42,6 +43,7 @@ class Dispatcher:
         self.rule = rule
         self.ledger = Ledger()
         self.scores = ScoreTally()
+        self.explorer = Explorer(rule.sampling, rule.exploration)
         self.summaries: dict[Key, GroupSummary] = {}
         """Of the groups in the replay or on their way to it."""
         self._stream = stream
@@ -126,12 +128,14 @@ class Dispatcher:
         return {
             "ledger": self.ledger.state_dict(),
             "scores": self.scores.state_dict(),
+            "exploration": self.explorer.state_dict(),
             "summaries": summaries,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.ledger.load_state_dict(state["ledger"])
         self.scores.load_state_dict(state["scores"])
+        self.explorer.load_state_dict(state["exploration"])
         summaries = [parse_summary(s) for s in state["summaries"]]
         self.summaries = {s.key: s for s in summaries}
         turns = {position: self._stream.turn(position) for position in self.ledger.accepted}
@@ -168,7 +172,7 @@ class Dispatcher:
             id=next(self._task_ids),
             turns=turns,
             num_samples=self.rule.num_samples,
-            sampling=self.rule.sampling,
+            sampling=self.explorer.sampling(version),
             policy_version=version,
             seed=self.rule.seed,
             needs_whole_groups=self.rule.needs_whole_groups,

@@ -32,7 +32,20 @@ class EvaluationConfig(Settings):
     prompts_per_task: int = Field(64, ge=1)
     """Prompts that a worker takes at once."""
     temperature: float | None = Field(None, ge=0.0)
-    """Sampling temperature of the measurement; null: that of training; 0: greedy."""
+    """Sampling temperature of the measurement; null: rollout.sampling.temperature; 0: greedy."""
+    top_k: int | None = Field(None, ge=0)
+    """Keep this many tokens; null: as in rollout.sampling; 0: all."""
+    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    """Keep the smallest set with this mass; null: as in rollout.sampling; 1: all."""
+    beta: float | None = Field(None, ge=0.0, allow_inf_nan=False)
+    """Weight of Q − V in what is measured, where actors play a Q function; null: that of training, of a
+    schedule the last value; 0: the model alone. No measurement explores."""
+
+    def sampling(self, settled: Sampling) -> Sampling:
+        """How held-out completions are drawn, from how training does when it no longer explores."""
+        own = {name: getattr(self, name) for name in ("temperature", "top_k", "top_p", "beta")}
+        given = {name: value for name, value in own.items() if value is not None}
+        return settled.model_copy(update={**given, "epsilon": 0.0})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +108,7 @@ class Evaluator:
     ) -> None:
         self.config = config
         self.prompts = prompts[: config.num_prompts]
-        temperature = sampling.temperature if config.temperature is None else config.temperature
-        self.sampling = sampling.model_copy(update={"temperature": temperature})
+        self.sampling = config.sampling(sampling)
         self._seed = derive(seed, "evaluation")
         self._task_ids = task_ids
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cluster.evaluation import Measurement
+from rollout.entropy import mean_entropy
 from rollout.reports import GroupSummary, TaskReport
 
 
@@ -64,6 +65,7 @@ class Journal:
             "reward/constant_groups": statistics.fmean(g.is_constant for g in groups),
             **{f"reward/{label}": value for label, value in _means(groups).items()},
             "rollout/completion_tokens": statistics.fmean(tokens),
+            "rollout/entropy": mean_entropy(groups),
             "rollout/truncated": sum(g.num_truncated for g in groups) / len(rewards),
             "rollout/lag_mean": statistics.fmean(lags),
             "rollout/lag_max": max(lags),

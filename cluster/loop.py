@@ -97,6 +97,7 @@ class Loop:
         report = self.learn()
         groups = self.dispatcher.train(report.trained, report.stale)
         if groups:
+            self.dispatcher.explorer.observe(self.version, groups)
             self.publish()
             self.record(groups, report.metrics)
             for alarm in report.alarms:
@@ -133,7 +134,8 @@ class Loop:
         values = self.journal.record_update(self.version, groups)
         dropped = {f"rollout/dropped_{k}_total": float(n) for k, n in self.dispatcher.ledger.dropped.items()}
         failed = self.dispatcher.scores.metrics()
-        self._hooks.on_update(self.version, {**values, **metrics, **dropped, **failed})
+        explored = self.dispatcher.explorer.metrics(self.version - 1)
+        self._hooks.on_update(self.version, {**values, **metrics, **dropped, **failed, **explored})
 
     def warm_up(self) -> dict[str, float]:
         """The supervised phase. A stop request ends it at once: it is made anew by whoever goes on."""

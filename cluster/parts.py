@@ -16,11 +16,15 @@ from learner.supervised import Pair
 from reward_service.client import RewardClient
 from rollout.engines.base import Engine
 from rollout.models import eos_token_ids, load_model, load_tokenizer
+from rollout.q_function import QFunction, for_model
 from rollout.worker import Worker
 
 
-def build_engine(recipe: Recipe, model: PreTrainedModel | None = None) -> Engine:
-    """The engine of the recipe around a model of its own, or around a given one."""
+def build_engine(
+    recipe: Recipe, model: PreTrainedModel | None = None, guide: QFunction | None = None
+) -> Engine:
+    """The engine of the recipe around a model of its own, or around a given one; with a Q function to play,
+    given or new, where the algorithm has one."""
     engine_class, config = plugins.configure(
         Engine, "rollout.engines", recipe.rollout.engine, "rollout.engine"
     )
@@ -28,7 +32,20 @@ def build_engine(recipe: Recipe, model: PreTrainedModel | None = None) -> Engine
     own = load_model(recipe.model, model_seed(recipe)).to(dtype) if model is None else model
     stops = recipe.rollout.sampling.stop_token_ids or eos_token_ids(load_tokenizer(recipe.model), own)
     engine: Engine = engine_class(config, own, stops)
+    guide = guide or build_guide(recipe, own)
+    if guide is not None:
+        engine.follow(guide)
     return engine
+
+
+def build_guide(recipe: Recipe, model: PreTrainedModel) -> QFunction | None:
+    """A new Q function, which says 0 of everything, of the form that this recipe's actors play; or None."""
+    config = build_algorithm(recipe).guide_config
+    if config is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        # Beside a model in half precision it computes in single: what counts is the difference of two Qs.
+        return for_model(config, model).float()
 
 
 def build_worker(recipe: Recipe, rewards: RewardClient) -> Worker:

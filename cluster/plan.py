@@ -9,6 +9,7 @@ from typing import Any
 
 from antiphon import plugins
 from antiphon.errors import UserError
+from cluster.playing import check_playing, describe_guide
 from cluster.recipe import Recipe
 from learner.algorithms.base import Algorithm
 from learner.supervised import Pair
@@ -42,7 +43,8 @@ def prepare(recipe: Recipe) -> Plan:
         UserError: the first thing that does not fit.
     """
     algorithm = build_algorithm(recipe)
-    plugins.configure(Engine, "rollout.engines", recipe.rollout.engine, "rollout.engine")
+    engine, _ = plugins.configure(Engine, "rollout.engines", recipe.rollout.engine, "rollout.engine")
+    check_playing(recipe, algorithm, engine)
     reward_lines.check_rewards(recipe.reward)
     encoder = build_encoder(recipe)
     split = read_source(recipe.data, "data")
@@ -149,4 +151,5 @@ def describe(plan: Plan) -> dict[str, dict[str, Any]]:
             "tasks per update": r.rollout.groups_per_update // r.rollout.groups_in_task,
             "groups in flight, at most": (r.rollout.max_lag + 1) * r.rollout.groups_per_update,
         },
+        **describe_guide(r, plan.algorithm),
     }

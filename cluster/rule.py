@@ -1,8 +1,9 @@
 """What the driver needs to know of a recipe to give out prompts: derived once, never set by hand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.recipe import Recipe
+from rollout.exploration import ExplorationConfig
 from rollout.types import Sampling
 
 
@@ -23,6 +24,7 @@ class DispatchRule:
     max_failed_share: float
     probe_every_s: float
     pause_deadline_s: float
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
 
     @classmethod
     def of(cls, recipe: Recipe, *, is_group_relative: bool) -> "DispatchRule":
@@ -40,4 +42,5 @@ class DispatchRule:
             max_failed_share=rollout.max_failed_share,
             probe_every_s=rollout.probe_every_s,
             pause_deadline_s=rollout.pause_deadline_s,
+            exploration=rollout.exploration,
         )

@@ -155,7 +155,7 @@ class Attempt:
                 Evaluator,
                 recipe.evaluation,
                 self._plan.held_out,
-                recipe.rollout.sampling,
+                recipe.rollout.settled,
                 recipe.run.seed,
             ),
             stop=self._stop,

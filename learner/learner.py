@@ -26,7 +26,7 @@ from learner.passes import Precision, accumulate, observe
 from learner.priorities import mean_per_group, per_row
 from learner.tensors import copy_into, tensors_of
 from rollout.types import Group, Sampling
-from rollout.weights import Weights, pack
+from rollout.weights import Weights, pack, together
 
 
 class LearnerConfig(Settings):
@@ -143,9 +143,10 @@ class Learner:
         self.version += 1
         return result
 
-    def weights(self, version: int) -> Weights:
-        """The language model, without heads, packed for the actors as policy version `version`."""
-        return pack(version, self.model.lm)
+    def weights(self, version: int, dtype: torch.dtype | None = None) -> Weights:
+        """What actors play, packed as policy version `version`: the language model, and the Q function that
+        the algorithm plays beside it, if any. `dtype` is that of the wire; None keeps each tensor's own."""
+        return pack(version, together(self.model.lm, self.algorithm.guide()), dtype)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes while training. Tensors are not copied: save before the next update.

@@ -31,18 +31,22 @@ def check_sampling(sampling: Sampling, is_off_policy: bool = False) -> None:
     """Refuse to train on tokens whose distribution the learner cannot recompute, as far as it has to.
 
     Raises:
-        UserError: greedy sampling; truncated sampling unless off policy, where nobody forms ratios.
+        UserError: greedy sampling; unless off policy, where nobody forms ratios, also truncated sampling, a
+            share of uniform tokens, or a Q function beside the model.
     """
     wrong = {
         "temperature": sampling.temperature == 0,
         "top_p": sampling.top_p < 1 and not is_off_policy,
         "top_k": sampling.top_k > 0 and not is_off_policy,
+        "beta": sampling.beta > 0 and not is_off_policy,
+        "epsilon": sampling.epsilon > 0 and not is_off_policy,
     }
     for name in (name for name, is_wrong in wrong.items() if is_wrong):
         raise UserError(
             f"sampling.{name} is {getattr(sampling, name)}: the learner scores tokens under the whole "
             "softmax, so ratios would be wrong",
-            remedy="train with temperature > 0, top_p 1 and top_k 0; truncate in evaluation only",
+            remedy="train with temperature > 0, and the other settings of sampling as they are by default; "
+            "truncate in evaluation only",
         )
 
 

@@ -24,7 +24,7 @@ from rollout.trajectories import write_parquet
 from rollout.types import Group
 from rollout.watch import Watch
 from rollout.watch_config import WatchConfig
-from rollout.weights import Weights, pack
+from rollout.weights import Weights
 
 Key = tuple[int, int]
 NUM_PROBES = 128
@@ -123,8 +123,8 @@ class LearnerProcess:
         )
 
     def pack(self, version: int) -> Weights:
-        """The policy, without heads, as it travels to the actors."""
-        return pack(version, self.learner.model.lm, self._rule.weights_dtype)
+        """What actors play, as it travels to them."""
+        return self.learner.weights(version, self._rule.weights_dtype)
 
     def save(self, folder: Path) -> None:
         """Write everything that has state into the folder."""

@@ -4,7 +4,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from antiphon.schedules import last_value
 from antiphon.settings import Settings
+from rollout.exploration import ExplorationConfig, Explorer
 from rollout.types import Sampling
 
 
@@ -28,7 +30,9 @@ class RolloutConfig(Settings):
     """Prompts that an actor takes at once; null: a batch is split evenly over the actors. Fixes which samples
     are decoded together, so set it when runs with different numbers of actors must agree bit for bit."""
     sampling: Sampling = Sampling()
-    """How training completions are drawn."""
+    """How training completions are drawn. What an algorithm cannot learn from is refused before the run."""
+    exploration: ExplorationConfig = ExplorationConfig()
+    """How that changes over the run."""
     engine: dict[str, Any] = Field(default_factory=lambda: {"name": "torch"})
     """`name:` and options of the engine, see rollout/engines."""
     weights_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -57,12 +61,13 @@ class RolloutConfig(Settings):
         return self.groups_per_update * self.num_samples
 
     @model_validator(mode="after")
-    def _sampling_is_exact(self) -> Self:
-        if self.sampling.top_p < 1.0 or self.sampling.top_k > 0:
-            raise ValueError(
-                "sampling.top_p below 1 and top_k above 0 are not for training: the learner scores the whole "
-                "distribution, and its probability ratios would be biased"
-            )
-        if self.sampling.temperature == 0.0:
-            raise ValueError("sampling.temperature 0 draws the same completion every time; set it above 0")
+    def _exploration_can_start(self) -> Self:
+        Explorer(self.sampling, self.exploration)
         return self
+
+    @property
+    def settled(self) -> Sampling:
+        """How completions are drawn once exploration is over: with the last β, and without ε."""
+        beta = self.exploration.beta
+        last = self.sampling.beta if beta is None else last_value(beta)
+        return self.sampling.model_copy(update={"beta": last, "epsilon": 0.0})

@@ -42,6 +42,8 @@ class GroupSummary:
     num_truncated: int
     failed: tuple[FailedScore, ...] = ()
     """The samples that were left out; they are in no other field."""
+    entropy: float = 0.0
+    """Mean −log p of the drawn tokens under what they were drawn from, in nats: on average, its entropy."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -66,6 +68,7 @@ class GroupSummary:
             num_tokens=tuple(sum(t.action_mask) for t in group.trajectories),
             num_truncated=sum(t.finish_reason == "length" for t in group.trajectories),
             failed=failed,
+            entropy=-sum(sum(t.logprobs) for t in group.trajectories) / group.num_action_tokens,
         )
 
 
