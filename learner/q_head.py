@@ -18,8 +18,8 @@ from learner.heads import Head
 from learner.targets import follow
 from rollout.q_function import QConfig, for_model, joined
 
-_CHUNK_BYTES = 128 * 2**20
-"""Of Q-values of all tokens at a time, over all heads."""
+CHUNK_BYTES = 128 * 2**20
+"""Of Q-values of all tokens at a time, over all heads and their copies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +57,19 @@ class QHead(Head):
         is_detached: bool = False,
         has_logsumexp: bool = False,
         choice: Choice | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         """
         Args:
             is_detached: no gradient goes from here into the model.
+            chunk_bytes: of Q-values of all tokens that may exist at once; at least one state is computed.
         """
         super().__init__()
         self.online = for_model(config, lm)
         # The V head has no copy: actors play the one that is trained.
         self.target = joined(deepcopy(self.online).requires_grad_(False), self.online)
         self._is_detached, self._has_logsumexp, self._choice = is_detached, has_logsumexp, choice
+        self._states_per_chunk = max(1, chunk_bytes // (8 * config.num_q * self.online.vocab_size))
 
     def forward(self, states: Tensor, token_ids: Tensor) -> Mapping[str, Tensor]:
         states = self._read(states)
@@ -94,13 +97,9 @@ class QHead(Head):
     def _read(self, states: Tensor) -> Tensor:
         return states.detach() if self._is_detached else states
 
-    def _chunks(self, states: Tensor) -> Iterable[Tensor]:
-        tables = 2 * self.online.config.num_q
-        return states.split(max(1, _CHUNK_BYTES // (4 * tables * self.online.vocab_size)))
-
     def _logsumexps(self, states: Tensor) -> list[Tensor]:
         """Of each head, num_q tensors [N]."""
-        chunks = list(self._chunks(states))
+        chunks = states.split(self._states_per_chunk)
         if len(chunks) == 1 or not torch.is_grad_enabled():
             parts = [self._logsumexp(chunk) for chunk in chunks]
         else:
@@ -118,7 +117,7 @@ class QHead(Head):
         return torch.cat(
             [
                 double_q(self.online.all(chunk), self.target.all(chunk), choice.allowed(chunk))
-                for chunk in self._chunks(states)
+                for chunk in states.split(self._states_per_chunk)
             ]
         )
 
