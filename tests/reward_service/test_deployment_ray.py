@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -230,3 +231,32 @@ def test_what_the_service_learned_goes_into_a_checkpoint_and_back(cluster: None)
     second.load_state_dict(json.loads(json.dumps(state)))
     assert second.state_dict() == state
     deployment.shutdown("after")
+
+
+def test_replicas_are_added_while_requests_queue(cluster: None) -> None:
+    service = {"cache": None, "num_replicas": 1, "max_replicas": 2, "max_batch_size": 1, "num_cpus": 0.1}
+    config = recipe({"name": f"{HERE}:BatchSize", "nap_s": 0.5, "service": service}, max_batch_size=1)
+    client = deployment.HandleClient(deployment.deploy(config, "bursts"), config)
+    is_over = threading.Event()
+
+    def ask(number: int) -> None:
+        while not is_over.is_set():
+            client.score([sample(str(number))])
+
+    with ThreadPoolExecutor(12) as threads:
+        for number in range(12):
+            threads.submit(ask, number)
+        deadline = time.monotonic() + 60.0
+        while num_running("bursts", "BatchSize") < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        num_replicas = num_running("bursts", "BatchSize")
+        is_over.set()
+    deployment.shutdown("bursts")
+    assert num_replicas == 2
+
+
+def num_running(application: str, name: str) -> int:
+    """Replicas of the deployment whose name ends so."""
+    found = deployment.serve.status().applications[application].deployments
+    (states,) = (d.replica_states for n, d in found.items() if n.endswith(name))
+    return sum(count for state, count in states.items() if state == "RUNNING")
