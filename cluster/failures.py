@@ -46,7 +46,7 @@ class ScoreTally:
             return {}
         shares = {b: self.failed_by_length[b] / n for b, n in self.judged_by_length.items()}
         return {
-            **{f"reward/failed_total/{status}": float(n) for status, n in self.failed.items()},
+            **{f"reward/failed_{status}_total": float(n) for status, n in self.failed.items()},
             **{f"reward/failed_by_length/{b}": float(n) for b, n in self.failed_by_length.items()},
             **{f"reward/failed_share_by_length/{b}": share for b, share in shares.items()},
         }

@@ -91,9 +91,10 @@ def train_reward_model(
 ) -> None:
     """Train a reward model on preference pairs."""
     from cluster import train_reward_model as training
+    from cluster.run_dir import new_run_dir
 
     config = training.load_reward_model_recipe(recipe, overrides)
-    training.train_reward_model(config, run_dir or Path("runs") / config.run.name, _say)
+    training.train_reward_model(config, run_dir or new_run_dir(config.run.name).path, _say)
 
 
 def calibrate(

@@ -33,8 +33,8 @@ def test_failed_scores_are_counted_by_status_and_by_length():
     tally.enter(make_summary(TURNS[0], 0, (0.0, 1.0), num_samples=3))
     tally.enter(dropped(TURNS[1], make_failed(0, "timeout", num_tokens=9), num_tokens=(3,)))
     assert tally.metrics() == {
-        "reward/failed_total/error": 1.0,
-        "reward/failed_total/timeout": 1.0,
+        "reward/failed_error_total": 1.0,
+        "reward/failed_timeout_total": 1.0,
         "reward/failed_by_length/3-4": 1.0,
         "reward/failed_by_length/9-16": 1.0,
         "reward/failed_share_by_length/3-4": 1 / 4,

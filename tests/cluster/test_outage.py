@@ -101,7 +101,7 @@ def test_a_sample_without_a_score_is_left_out_and_its_group_is_trained():
     assert loop.dispatcher.ledger.dropped == {}
     # 8 groups of 2, one sample of which failed.
     assert loop.journal.num_samples == 15
-    assert told.metrics[-1]["reward/failed_total/error"] == 1.0
+    assert told.metrics[-1]["reward/failed_error_total"] == 1.0
     (event,) = told.of("left_out")
     assert event["key"] == (0, 1)
     assert [(s["sample"], s["status"], s["message"]) for s in event["samples"]] == [(1, "error", "a fake")]

@@ -136,7 +136,7 @@ def test_samples_without_a_score_are_left_out_and_told(lossy):
     told = summary(lossy)
     # Places 0 to 15, samples 0 and 1: sample 0 fails at 2, 6, 10 and 14, sample 1 at 1, 5, 9 and 13.
     assert (told["prompts"], told["samples"], told["dropped"]) == (16, 24, {})
-    assert updates(lossy)[-1]["reward/failed_total/error"] == 8.0
+    assert updates(lossy)[-1]["reward/failed_error_total"] == 8.0
     assert sum(len(event["samples"]) for event in events(lossy, "left_out")) == 8
     # Held-out place 2 of 4 has no score, at both measurements.
     assert told["eval"]["n"] == 3
