@@ -103,6 +103,7 @@ def test_the_built_in_engine_plays_the_model_until_the_goal() -> None:
     model, tokenizer = load_model(MODEL), load_tokenizer(MODEL)
     assert (eos_token_ids(tokenizer, model), max_context(load_config(MODEL))) == ((1,), 1024)
     engine = TorchEngine(TorchEngine.Config(), model, (1,))
+    engine.policy_version = 0
     sampling = Sampling(max_new_tokens=9, stop_token_ids=(1, 2))
     played = engine.generate([Request(token_ids=(3,), sampling=sampling, seed=seed) for seed in range(40)])
     assert {c.finish_reason for c in played} == {"stop", "length"}
