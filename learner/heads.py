@@ -39,14 +39,16 @@ class ValueHead(Head):
     """
 
     class Config(Settings):
-        trunk: Literal["shared", "separate"] = "shared"
-        """"shared" reads the policy's hidden states and sends gradients into them; "separate" is a whole
-        second model that starts as a copy of the policy: steadier, at twice the cost."""
+        trunk: Literal["shared", "detached", "separate"] = "shared"
+        """"shared" reads the policy's hidden states and sends gradients into them; "detached" only reads
+        them; "separate" is a whole second model that starts as a copy of the policy: steadier, at twice the
+        cost."""
         hidden_size: int = Field(256, ge=0)
         """Width of a hidden layer; 0 makes the head linear, which is slower to see anything."""
 
     def __init__(self, config: Config, lm: PreTrainedModel) -> None:
         super().__init__(deepcopy(lm.base_model) if config.trunk == "separate" else None)
+        self._is_detached = config.trunk == "detached"
         size = lm.config.get_text_config().hidden_size
         self.body = _hidden_layer(size, config.hidden_size)
         self.last = nn.Linear(config.hidden_size or size, 1)
@@ -61,6 +63,7 @@ class ValueHead(Head):
         return {"value_final": self._value(states)}
 
     def _value(self, states: Tensor) -> Tensor:
+        states = states.detach() if self._is_detached else states
         value: Tensor = self.last(self.body(states)).squeeze(-1)
         return value.to(self.last.weight.dtype)
 

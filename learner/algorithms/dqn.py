@@ -44,7 +44,7 @@ class DQN(QLearning):
         if self.config.sarsa and not self.config.bootstrap_truncated:
             return None
         share = self.config.support
-        scale = logit_scale(lm) if share > 0.0 else 1.0
+        scale = logit_scale(lm.eval()) if share > 0.0 else 1.0
         return Choice(unembedding=lm.get_output_embeddings(), scale=scale, share=share)
 
     def targets(self, outputs: Outputs, batch: Batch) -> Tensor:

@@ -24,7 +24,8 @@ class ILQL(QLearning):
         made the data), towards 1 the best of them (more hope, more noise)."""
         value_coef: float = Field(1.0, ge=0.0)
         cql_coef: float = Field(0.1, ge=0.0)
-        """Pushes down the values of tokens that were not drawn; where data are logged, nothing else does."""
+        """Pushes down the values of tokens that were not drawn: where data are logged, nothing else does.
+        Online it holds on to what was drawn so far, good or not."""
         awac_coef: float = Field(1.0, ge=0.0)
         """Weight of imitation, which makes the model speak like the data: it says what is possible, the
         Q-values what of it is good. 0 where the model is to stay as it is."""

@@ -28,7 +28,8 @@ class QLearning(TemporalDifference):
         """"shared" sends the gradients of the heads into the model, which learns to see what matters;
         "detached" trains the heads alone, on what the model sees anyway."""
         cql_coef: float = Field(0.0, ge=0.0)
-        """Pushes down the values of tokens that were not drawn; where data are logged, nothing else does."""
+        """Pushes down the values of tokens that were not drawn: where data are logged, nothing else does.
+        Online it holds on to what was drawn so far, good or not."""
         kl_coef: float = Field(0.0, ge=0.0)
         """Holds the model's own log-probs at the reference on the tokens of the batch, while the heads pull
         at its hidden states. Above 0 it needs a reference model and a pass of it."""

@@ -35,7 +35,9 @@ class SoftQ(TemporalDifference):
         """Tokens until a value is asked. Several need no correction for who drew them, so that more only
         carries a score to the beginning faster, at more variance."""
         target: TargetConfig = TargetConfig(share=0.05)
-        value_head: ValueHead.Config = ValueHead.Config()
+        value_head: ValueHead.Config = ValueHead.Config(trunk="detached")
+        """Detached by default: here the policy learns through its own log-probs, which a V head that pulls at
+        the same hidden states disturbs."""
 
     config: Config
 
@@ -57,15 +59,15 @@ class SoftQ(TemporalDifference):
         self._head.follow(share)
 
     def estimates(self, outputs: Outputs, batch: Batch) -> list[Tensor]:
-        return [outputs["value"] + self.config.temperature * _log_ratio(outputs, batch)]
+        return [self._in_scores(outputs["value"] + _log_ratio(outputs, batch))]
 
     def targets(self, outputs: Outputs, batch: Batch) -> Tensor:
         return soft_n_step_target(
             batch["reward"],
             _log_ratio(outputs, batch).detach(),
-            outputs["value_target"],
+            self._in_scores(outputs["value_target"]),
             batch.action_mask,
-            self.value_after(outputs["value_target_final"], batch),
+            self.value_after(self._in_scores(outputs["value_target_final"]), batch),
             self.config.gamma,
             self.config.temperature,
             self.config.num_steps,
@@ -74,8 +76,13 @@ class SoftQ(TemporalDifference):
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, Term]:
         return super().loss(outputs, batch) | {
             "policy/log_ratio": self.watch(_log_ratio(outputs, batch), batch),
-            "value/mean": self.watch(outputs["value"], batch),
+            "value/mean": self.watch(self._in_scores(outputs["value"]), batch),
         }
+
+    def _in_scores(self, nats: Tensor) -> Tensor:
+        """τ · x. The V head counts in nats, as log-ratios do: their gradients then are of one size, and
+        neither drowns the other."""
+        return self.config.temperature * nats
 
 
 def _log_ratio(outputs: Outputs, batch: Batch) -> Tensor:

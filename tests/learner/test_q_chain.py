@@ -93,7 +93,8 @@ def test_soft_q_learns_the_exact_table(num_steps: int) -> None:
     q, value = exact(soft)
     head = learner.model.heads["value"]
     assert isinstance(head, TargetValueHead)
-    found = head(states()[:5], torch.zeros(5).long())["value"].detach()
+    # The head counts in units of τ.
+    found = 0.5 * head(states()[:5], torch.zeros(5).long())["value"].detach()
     near(found, value)
     log_ratio = log_table(learner.model.lm) - log_table(chain_lm())
     near(found[:, None] + 0.5 * learned(log_ratio), q)

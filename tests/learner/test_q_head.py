@@ -169,7 +169,7 @@ def test_detached_heads_send_nothing_into_the_model() -> None:
     assert hidden.grad is None
 
 
-@pytest.mark.parametrize("trunk", ["shared", "separate"])
+@pytest.mark.parametrize("trunk", ["shared", "detached", "separate"])
 def test_a_value_head_with_a_copy_that_follows(trunk: str) -> None:
     lm = tiny_gpt2(dtype=torch.float64)
     head = TargetValueHead(parse(ValueHead.Config, {"trunk": trunk, "hidden_size": 8}), lm)
@@ -183,3 +183,12 @@ def test_a_value_head_with_a_copy_that_follows(trunk: str) -> None:
     assert not torch.allclose(streams["value"], old)
     head.follow(1.0)
     assert torch.equal(head(hidden, tokens)["value_target"], streams["value"])
+
+
+def test_a_detached_value_head_sends_nothing_into_the_model() -> None:
+    for trunk, is_sent in (("shared", True), ("detached", False)):
+        head = ValueHead(parse(ValueHead.Config, {"trunk": trunk}), tiny_gpt2(dtype=torch.float64))
+        shake(head, seed=6)
+        hidden, tokens = states()
+        head(hidden, tokens)["value"].sum().backward()
+        assert (hidden.grad is not None) == is_sent
