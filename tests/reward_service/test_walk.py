@@ -89,6 +89,11 @@ def test_optimality(walk: str, expected: float) -> None:
     assert score(walk).value == pytest.approx(expected)
 
 
+def test_nodes_are_counted_up_to_the_goal_and_none_where_it_is_not_reached() -> None:
+    counts = {walk: graph_of(1000).num_nodes(walk) for walk in ("a", "da", "daa", "d", "", "va", "vda")}
+    assert counts == {"a": 1, "da": 2, "daa": 2, "d": None, "": None, "va": None, "vda": None}
+
+
 @given(st.sampled_from(NODES[1:]), st.text(alphabet=NODES + "v ", max_size=12))
 def test_only_a_shortest_path_scores_1_and_nothing_leaves_0_to_1(start: str, rest: str) -> None:
     graph = graph_of(1000)
