@@ -25,6 +25,7 @@ def make_loop(
     stop=None,
     stall_deadline_s=60.0,
     on_event=silent,
+    on_update=silent,
     **changes,
 ):
     numbers = {
@@ -53,7 +54,7 @@ def make_loop(
         ),
         stop=stop or StopRequest(),
         journal=Journal(),
-        hooks=Hooks(on_update=silent, on_measurement=silent, on_event=on_event),
+        hooks=Hooks(on_update=on_update, on_measurement=silent, on_event=on_event),
         stall_deadline_s=stall_deadline_s,
     )
 

@@ -1,11 +1,13 @@
 """Q functions that have opinions, and what is played under them, computed in the plainest way."""
 
 import copy
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rollout.engines.scripted import ScriptedEngine
 from rollout.engines.torch_engine import TorchEngine
 from rollout.q_function import QConfig, QFunction, for_model
 from rollout.types import Completion, Request
@@ -16,6 +18,13 @@ FORMS = {
     "low_rank": QConfig(form="low_rank", hidden_size=12, rank=5, num_q=2),
     "tied": QConfig(form="tied", hidden_size=12, num_q=3),
 }
+
+
+class MuteEngine(ScriptedEngine):
+    """Plays models alone."""
+
+    name: ClassVar[str] = "mute"
+    can_play_q: ClassVar[bool] = False
 
 
 def opinionated(model: PreTrainedModel, form: str = "low_rank", seed: int = 0) -> QFunction:

@@ -1,7 +1,6 @@
 """An engine that plays a Q function beside its model, against the plainest computation of the same thing."""
 
 import copy
-from typing import ClassVar
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from rollout.q_function import for_model
 from rollout.types import Request, Sampling
 from rollout.weights import WeightsError, digest, pack, together
 from tests.rollout.fakes_engines import EOS, NUM_WORDS, requests_of_all_lengths, tiny_model
-from tests.rollout.fakes_guides import FORMS, guided_engine, off_by, opinionated, played_plainly
+from tests.rollout.fakes_guides import FORMS, MuteEngine, guided_engine, off_by, opinionated, played_plainly
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -217,11 +216,6 @@ def test_a_guide_comes_before_the_weights_and_to_an_engine_that_can_play_it() ->
         engine.follow(opinionated(model))
     with pytest.raises(UserError, match="the mute engine cannot play a Q function"):
         MuteEngine(MuteEngine.Config(lines=(Line(token_ids=(5,)),)), model, (EOS,)).follow(opinionated(model))
-
-
-class MuteEngine(ScriptedEngine):
-    name: ClassVar[str] = "mute"
-    can_play_q: ClassVar[bool] = False
 
 
 def test_the_scripted_engine_takes_a_guide_and_says_its_lines() -> None:
