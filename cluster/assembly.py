@@ -42,7 +42,7 @@ def _inline(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
     recipe = plan.recipe
     rewards = open_rewards(recipe.reward)
     worker = build_worker(recipe, rewards)
-    process = build_learner_process(recipe, tuple(plan.pairs), trajectories)
+    process = build_learner_process(recipe, tuple(plan.pairs), trajectories, plan.limits)
     num_queued = 2 * recipe.rollout.num_actors
     yield (
         InlineRollouts(worker, recipe.rollout.num_threads, num_queued),
@@ -64,7 +64,9 @@ def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
 
     recipe, cluster = plan.recipe, plan.recipe.cluster
     with session(recipe):
-        make_process = partial(build_learner_process, recipe, tuple(plan.pairs), trajectories.resolve())
+        make_process = partial(
+            build_learner_process, recipe, tuple(plan.pairs), trajectories.resolve(), plan.limits
+        )
         learner_actor = (
             cast(Any, LearnerActor)
             .options(num_cpus=cluster.learner_cpus, num_gpus=cluster.learner_gpus, name=f"{run_id}-learner")

@@ -19,6 +19,7 @@ from cluster.recipe import Recipe, parse_recipe
 from cluster.run_dir import RunDir
 from cluster.stop import Interrupted
 from cluster.train import DONE, resume_run, start_run
+from learner.replays.memory import Memory
 
 SMALL = (
     "run.num_updates=1",
@@ -36,6 +37,8 @@ SMALL = (
 )
 NUM_TOKENS = 8
 """Tokens of a completion in the small step, at most."""
+NUM_REPLAYED_TOKENS = 10_000
+"""Tokens of logged data that the small step reads, at most."""
 
 
 def print_report(plan: Plan, console: Console) -> None:
@@ -72,6 +75,10 @@ def _caps(recipe: Recipe) -> list[str]:
     """What must be lowered but not raised."""
     caps = [f"rollout.num_samples={min(2, recipe.rollout.num_samples)}"]
     caps.append(f"rollout.sampling.max_new_tokens={min(NUM_TOKENS, recipe.rollout.sampling.max_new_tokens)}")
+    replay = recipe.replay_plugin[1]
+    if isinstance(replay, Memory.Config):
+        caps.append(f"replay.capacity_tokens={min(NUM_REPLAYED_TOKENS, replay.capacity_tokens)}")
+        caps += ["replay.num_fresh=1", "rollout.groups_per_task=1"] if recipe.num_fresh else []
     if recipe.warm_up is not None:
         caps += ["warm_up.num_steps=1", "warm_up.batch_size=2"]
     return caps

@@ -49,7 +49,10 @@ class Journal:
         self.phases_s["reward"] += report.score_s
 
     def record_update(self, version: int, groups: Sequence[GroupSummary]) -> dict[str, float]:
-        """Enter the batch of the update that led to `version`; returns its numbers."""
+        """Enter the fresh groups of the update that led to `version`; returns their numbers, and totals."""
+        return {**(self._enter(version, groups) if groups else {}), **self._totals()}
+
+    def _enter(self, version: int, groups: Sequence[GroupSummary]) -> dict[str, float]:
         rewards = [r for g in groups for r in g.rewards]
         tokens = [n for g in groups for n in g.num_tokens]
         lags = [version - 1 - g.policy_version for g in groups]
@@ -69,6 +72,10 @@ class Journal:
             "rollout/truncated": sum(g.num_truncated for g in groups) / len(rewards),
             "rollout/lag_mean": statistics.fmean(lags),
             "rollout/lag_max": max(lags),
+        }
+
+    def _totals(self) -> dict[str, float]:
+        return {
             "rollout/prompts_total": self.num_prompts,
             "rollout/samples_total": self.num_samples,
             "rollout/completion_tokens_total": self.num_tokens,

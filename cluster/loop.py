@@ -91,22 +91,28 @@ class Loop:
                 after_update(self.version)
 
     def turn(self) -> bool:
-        """Once round. False when what was gathered had become too old, and there is nothing to publish."""
+        """Once round. False when what was gathered had become too old, and there is nothing to publish.
+
+        Without fresh groups, where all that is learned from is logged, the rollout side only measures.
+        """
         self._watchdog.touch()
         self.gather()
         report = self.learn()
         groups = self.dispatcher.train(report.trained, report.stale)
-        if groups:
-            self.dispatcher.explorer.observe(self.version, groups)
+        if report.num_groups:
+            if groups:
+                self.dispatcher.explorer.observe(self.version, groups)
             self.publish()
             self.record(groups, report.metrics)
             for alarm in report.alarms:
                 self._hooks.on_event("alarm", **asdict(alarm))
-        return bool(groups)
+        return report.num_groups > 0
 
     def gather(self) -> None:
-        """Until the replay holds a batch. A stop request is honoured here, where nothing is half done."""
+        """Until the replay has what is fresh in a batch. A stop request is honoured here, where nothing is
+        half done."""
         with self.journal.phase("wait"):
+            self._stop.check()
             while self.dispatcher.num_ready < self._rule.groups_per_update:
                 self._look_for_end()
                 self.pump()

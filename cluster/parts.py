@@ -9,9 +9,11 @@ from antiphon import plugins
 from antiphon.seeds import derive
 from cluster.plan import build_algorithm, build_encoder
 from cluster.recipe import Recipe
+from cluster.replaying import open_logged
 from learner.learner import Learner, in_training_precision
+from learner.logged import Limits
 from learner.process import LearnerProcess, ProcessRule
-from learner.replay import FreshQueue
+from learner.replay import Replay, ReplayRule
 from learner.supervised import Pair
 from reward_service.client import RewardClient
 from rollout.engines.base import Engine
@@ -53,13 +55,15 @@ def build_worker(recipe: Recipe, rewards: RewardClient) -> Worker:
     return Worker(build_engine(recipe), rewards, build_encoder(recipe).decode)
 
 
-def build_learner_process(recipe: Recipe, pairs: tuple[Pair, ...], trajectories: Path) -> LearnerProcess:
+def build_learner_process(
+    recipe: Recipe, pairs: tuple[Pair, ...], trajectories: Path, limits: Limits
+) -> LearnerProcess:
     """The learner with everything that it updates."""
     rule = ProcessRule(
-        groups_per_update=recipe.rollout.groups_per_update,
-        max_lag=recipe.rollout.max_lag,
+        max_lag=None if build_algorithm(recipe).is_off_policy else recipe.rollout.max_lag,
         weights_dtype=getattr(torch, recipe.rollout.weights_dtype),
         trajectories=trajectories,
+        tokenizer=limits.tokenizer,
         warm_up=recipe.warm_up,
         seed=recipe.run.seed,
         watch=recipe.watch,
@@ -76,7 +80,14 @@ def build_learner_process(recipe: Recipe, pairs: tuple[Pair, ...], trajectories:
         )
 
     lm = in_training_precision(load_model(recipe.model, model_seed(recipe)))
-    return LearnerProcess(rule, lm, make_learner, FreshQueue(), pairs)
+    return LearnerProcess(rule, lm, make_learner, build_replay(recipe, limits), pairs)
+
+
+def build_replay(recipe: Recipe, limits: Limits) -> Replay:
+    """The replay of the recipe, with the logged data that it draws from."""
+    replay_class, config = recipe.replay_plugin
+    rule = ReplayRule(groups_per_update=recipe.rollout.groups_per_update, seed=recipe.run.seed)
+    return replay_class(config, rule, open_logged(recipe, limits))
 
 
 def model_seed(recipe: Recipe) -> int:

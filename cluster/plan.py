@@ -11,7 +11,9 @@ from antiphon import plugins
 from antiphon.errors import UserError
 from cluster.playing import check_playing, describe_guide
 from cluster.recipe import Recipe
+from cluster.replaying import check_replay, describe_replay, limits_of, open_logged, with_absolute_stores
 from learner.algorithms.base import Algorithm
+from learner.logged import Limits, Logged
 from learner.supervised import Pair
 from reward_service import lines as reward_lines
 from reward_service.trial import try_rewards
@@ -34,6 +36,10 @@ class Plan:
     pairs: Sequence[Pair]
     """What the supervised phase teaches; empty without one."""
     algorithm: Algorithm
+    limits: Limits
+    """What the model takes, and whose token ids its trajectories hold."""
+    logged: Logged | None
+    """The trajectories of earlier runs that it learns from."""
 
 
 def prepare(recipe: Recipe) -> Plan:
@@ -45,6 +51,7 @@ def prepare(recipe: Recipe) -> Plan:
     algorithm = build_algorithm(recipe)
     engine, _ = plugins.configure(Engine, "rollout.engines", recipe.rollout.engine, "rollout.engine")
     check_playing(recipe, algorithm, engine)
+    check_replay(recipe, algorithm)
     reward_lines.check_rewards(recipe.reward)
     encoder = build_encoder(recipe)
     split = read_source(recipe.data, "data")
@@ -52,6 +59,7 @@ def prepare(recipe: Recipe) -> Plan:
     held_out = encoder.encode_all(split.held_out, "data (held out)")
     try_rewards(recipe.reward, _sample(held_out[0]))
     pairs = _pairs(train, encoder) if recipe.warm_up else ()
+    recipe, limits = with_absolute_stores(recipe), limits_of(recipe)
     return Plan(
         recipe=recipe,
         encoder=encoder,
@@ -59,6 +67,8 @@ def prepare(recipe: Recipe) -> Plan:
         held_out=held_out,
         pairs=pairs,
         algorithm=algorithm,
+        limits=limits,
+        logged=open_logged(recipe, limits),
     )
 
 
@@ -134,7 +144,7 @@ def describe(plan: Plan) -> dict[str, dict[str, Any]]:
             "training prompts": len(plan.train),
             "held-out prompts": len(plan.held_out),
             "longest prompt": f"{max(lengths)} tokens",
-            "epochs": f"{r.run.num_updates * r.rollout.groups_per_update / len(plan.train):.2f}",
+            "epochs": f"{r.run.num_updates * r.num_fresh / len(plan.train):.2f}",
         },
         "one update": {
             "prompts (groups)": r.rollout.groups_per_update,
@@ -145,11 +155,12 @@ def describe(plan: Plan) -> dict[str, dict[str, Any]]:
         },
         "the run": {
             "updates": r.run.num_updates,
-            "prompts": r.run.num_updates * r.rollout.groups_per_update,
-            "samples": r.run.num_updates * r.rollout.samples_per_update,
-            "prompts per task": r.rollout.groups_in_task,
-            "tasks per update": r.rollout.groups_per_update // r.rollout.groups_in_task,
-            "groups in flight, at most": (r.rollout.max_lag + 1) * r.rollout.groups_per_update,
+            "prompts": r.run.num_updates * r.num_fresh,
+            "samples": r.run.num_updates * r.num_fresh * r.rollout.num_samples,
+            "prompts per task": r.groups_in_task,
+            "tasks per update": r.num_fresh // r.groups_in_task,
+            "groups in flight, at most": (r.rollout.max_lag + 1) * r.num_fresh,
         },
+        **describe_replay(r, plan.logged),
         **describe_guide(r, plan.algorithm),
     }

@@ -12,6 +12,7 @@ from cluster.evaluation import Measurement
 
 SHOWN = {
     "reward/mean": "reward",
+    "loss/q": "q loss",
     "policy/kl": "kl",
     "policy/entropy": "entropy",
     "policy/clip_fraction": "clip",

@@ -8,11 +8,13 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
+from antiphon import plugins
 from antiphon.errors import UserError
 from antiphon.settings import Settings, parse
 from cluster.evaluation import EvaluationConfig
 from cluster.metrics import MetricsConfig
 from learner.learner import LearnerConfig
+from learner.replay import Replay
 from learner.supervised import SupervisedConfig
 from reward_service.config import RewardConfig
 from rollout.config import RolloutConfig
@@ -78,6 +80,8 @@ class Recipe(Settings):
     reward: RewardConfig
     algorithm: dict[str, Any]
     """`name:` and options of the algorithm, see learner/algorithms."""
+    replay: dict[str, Any] = Field(default_factory=lambda: {"name": "queue"})
+    """`name:` and options of the replay, see learner/replays."""
     learner: LearnerConfig = LearnerConfig()
     warm_up: SupervisedConfig | None = None
     """A supervised phase on the references before the first update; null: none."""
@@ -88,10 +92,12 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _tasks_fill_updates(self) -> Self:
-        groups, size = self.rollout.groups_per_update, self.rollout.groups_in_task
+        groups, size = self.num_fresh, self.groups_in_task
         if groups % size:
+            is_all = groups == self.rollout.groups_per_update
+            setting = "rollout.groups_per_update" if is_all else "replay.num_fresh"
             raise ValueError(
-                f"rollout.groups_per_update {groups} is no multiple of the {size} groups of a task; "
+                f"{setting} {groups} is no multiple of the {size} groups of a task; "
                 "set rollout.groups_per_task to a divisor"
             )
         return self
@@ -115,6 +121,26 @@ class Recipe(Settings):
                 labels = sorted(label for label in known if label)
                 raise ValueError(f"watch.{name} {strange[0]!r} is none of the reward components {labels}")
         return self
+
+    @property
+    def replay_plugin(self) -> tuple[type[Replay], Any]:
+        """The replay's class and its settings.
+
+        Raises:
+            UserError: no such replay, or a wrong setting.
+        """
+        return plugins.configure(Replay, "learner.replays", self.replay, "replay")
+
+    @property
+    def num_fresh(self) -> int:
+        """Groups that are rolled out for each update; all others of a batch come from the replay."""
+        num_fresh: int = self.replay_plugin[1].num_fresh_of(self.rollout.groups_per_update)
+        return num_fresh
+
+    @property
+    def groups_in_task(self) -> int:
+        """rollout.groups_per_task, or what splits the fresh groups of an update evenly over the actors."""
+        return self.rollout.groups_per_task or max(1, -(-self.num_fresh // self.rollout.num_actors))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, every default written out; `parse_recipe` reads it back."""
@@ -153,7 +179,25 @@ def parse_recipe(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> Reci
     changed = dict(data)
     for override in overrides:
         changed = apply_override(changed, override)
-    return parse(Recipe, changed)
+    return parse(Recipe, with_logged_data(changed))
+
+
+def with_logged_data(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`data.trajectories`, if there are any, as what they stand for: those of a replay that keeps groups.
+
+    Raises:
+        UserError: the replay names some too.
+    """
+    source, replay = data.get("data"), data.get("replay") or {}
+    if not isinstance(source, Mapping) or not isinstance(replay, Mapping) or "trajectories" not in source:
+        return data
+    if "trajectories" in replay:
+        raise UserError(
+            "data.trajectories and replay.trajectories are both set", remedy="remove one of the two"
+        )
+    own = {key: value for key, value in source.items() if key != "trajectories"}
+    replay = {"name": "uniform", **replay, "trajectories": source["trajectories"]}
+    return {**data, "data": own, "replay": replay}
 
 
 def apply_override(data: Mapping[str, Any], override: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ class DispatchRule:
 
     num_updates: int
     groups_per_update: int
+    """Fresh ones: those that the replay adds to a batch are none of the driver's business."""
     groups_per_task: int
     num_samples: int
     max_lag: int
@@ -31,8 +32,8 @@ class DispatchRule:
         rollout = recipe.rollout
         return cls(
             num_updates=recipe.run.num_updates,
-            groups_per_update=rollout.groups_per_update,
-            groups_per_task=rollout.groups_in_task,
+            groups_per_update=recipe.num_fresh,
+            groups_per_task=recipe.groups_in_task,
             num_samples=rollout.num_samples,
             max_lag=rollout.max_lag,
             sampling=rollout.sampling,

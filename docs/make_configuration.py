@@ -19,6 +19,8 @@ from antiphon.plugins import built_in
 from cluster.recipe import Recipe
 from learner.algorithms.base import Algorithm
 from learner.algorithms.policy_gradient import PolicyGradient
+from learner.replay import Replay
+from learner.replays.memory import Memory
 from reward_service.reward import Reward
 from rollout.engines.base import Engine
 from rollout.prompts import PromptSource
@@ -43,8 +45,8 @@ A recipe is a YAML file; [recipes/quickstart.yaml](../recipes/quickstart.yaml) i
 - Names end in their unit: `_s` seconds, `_bytes` bytes; `num_` is a count. Sizes of batches are those of the
   whole run, never per process.
 - Where the meaning says None, write `null`.
-- `data`, `rollout.engine`, `algorithm` and each of `reward.components` name a plug-in by `name:`; their other
-  keys are its options, listed [below](#plug-ins).
+- `data`, `rollout.engine`, `algorithm`, `replay` and each of `reward.components` name a plug-in by `name:`;
+  their other keys are its options, listed [below](#plug-ins).
 """
 PLUG_INS = """\
 ## Plug-ins
@@ -69,6 +71,14 @@ KINDS: tuple[tuple[str, str, type, str, type[BaseModel] | None, str], ...] = (
         "learner.algorithms",
         PolicyGradient.Config,
         "All policy-gradient algorithms",
+    ),
+    (
+        "Replays",
+        "replay",
+        Replay,
+        "learner.replays",
+        Memory.Config,
+        "Replays that keep groups (`uniform`, `prioritized`)",
     ),
     ("Reward components", "reward.components.N", Reward, "reward_service.components", None, ""),
 )

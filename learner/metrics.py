@@ -52,8 +52,10 @@ def of_scores(batch: Batch) -> dict[str, float]:
 
 
 def of_lag(batch: Batch, version: int) -> dict[str, float]:
-    """How many policy versions passed between a row's dispatch and now."""
-    lag = (version - batch.policy_version).double()
+    """How many policy versions passed between a row's dispatch and now, over the rows of this run."""
+    lag = (version - batch.policy_version[batch.policy_version >= 0]).double()
+    if not len(lag):
+        return {}
     return {"lag/mean": float(lag.mean()), "lag/max": float(lag.max())}
 
 

@@ -1,6 +1,6 @@
 """What one learner process holds, and the calls that reach it: from its Ray shell, or in one process.
 
-accept(groups) -> replay -> update -> trajectory store -> pack(weights)
+accept(groups) -> replay -> update -> trajectory store of what was fresh -> pack(weights)
 """
 
 import random
@@ -29,14 +29,18 @@ from rollout.weights import Weights
 Key = tuple[int, int]
 NUM_PROBES = 128
 """Pairs on which the supervised phase is measured."""
+REPLAY = "replay"
+"""The replay's folder in a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateReport:
-    """How an update ended. With no group trained, the replay held too few that were fresh enough."""
+    """How an update ended. With no group in its batch there was none: too few were fresh enough."""
 
+    num_groups: int
+    """Groups of the batch, fresh ones and others."""
     trained: tuple[Key, ...]
-    """Keys of the groups of the batch."""
+    """Keys of the fresh groups of the batch: each is here in one report, the first that it is trained in."""
     stale: tuple[Key, ...]
     """Keys of the groups that were too old and left the replay untrained."""
     metrics: dict[str, float]
@@ -48,12 +52,14 @@ class UpdateReport:
 class ProcessRule:
     """What the process needs to know of the run around it."""
 
-    groups_per_update: int
-    max_lag: int
+    max_lag: int | None
+    """Updates that fresh groups may be behind; None: nothing is too old to learn from."""
     weights_dtype: torch.dtype
     """In which weights travel."""
     trajectories: Path
     """The trajectory store of the run."""
+    tokenizer: str
+    """Fingerprint of the run's tokenizer, for those who read its trajectories later."""
     warm_up: SupervisedConfig | None
     seed: int
     watch: WatchConfig
@@ -107,19 +113,25 @@ class LearnerProcess:
             self._replay.add(group)
 
     def update(self, version: int) -> UpdateReport:
-        """Drop what is too old, learn from the next batch, look it over, and store its trajectories."""
-        stale = tuple(g.key for g in self._replay.sweep(version, self._rule.max_lag))
-        if not self._replay.ready(self._rule.groups_per_update):
-            return UpdateReport(trained=(), stale=stale, metrics={})
-        groups = self._replay.take(self._rule.groups_per_update)
-        metrics = self.learner.update(groups)
-        write_parquet(groups, self._rule.trajectories, version)
-        seen = self._watch.look(groups, version + 1)
+        """Drop what is too old, learn from the next batch, and keep what was fresh in it.
+
+        The watch looks at fresh groups alone: they show what the policy does now.
+        """
+        limit = self._rule.max_lag
+        stale = () if limit is None else tuple(g.key for g in self._replay.sweep(version, limit))
+        if not self._replay.is_ready:
+            return UpdateReport(num_groups=0, trained=(), stale=stale, metrics={})
+        draw = self._replay.draw(version)
+        metrics = {**self.learner.update(draw.groups, draw.importance), **draw.metrics}
+        self._replay.learn(draw, self.learner.td_errors)
+        alarms: tuple[Alarm, ...] = ()
+        if draw.fresh:
+            write_parquet(draw.fresh, self._rule.trajectories, version, self._rule.tokenizer)
+            seen = self._watch.look(draw.fresh, version + 1)
+            metrics, alarms = {**metrics, **seen.metrics}, seen.alarms
+        trained = tuple(g.key for g in draw.fresh)
         return UpdateReport(
-            trained=tuple(g.key for g in groups),
-            stale=stale,
-            metrics={**metrics, **seen.metrics},
-            alarms=seen.alarms,
+            num_groups=len(draw.groups), trained=trained, stale=stale, metrics=metrics, alarms=alarms
         )
 
     def pack(self, version: int) -> Weights:
@@ -129,13 +141,13 @@ class LearnerProcess:
     def save(self, folder: Path) -> None:
         """Write everything that has state into the folder."""
         save_state(self.learner.state_dict(), folder, "learner")
-        save_state(self._replay.state_dict(), folder, "replay")
+        self._replay.save(folder / REPLAY)
         save_state(self._watch.state_dict(), folder, "watch")
 
     def load(self, folder: Path) -> None:
         """Take up what `save` wrote."""
         self.learner.load_state_dict(load_state(folder, "learner"))
-        self._replay.load_state_dict(load_state(folder, "replay"))
+        self._replay.load(folder / REPLAY)
         self._watch.load_state_dict(load_state(folder, "watch"))
 
 

@@ -23,12 +23,13 @@ class RolloutConfig(Settings):
     max_lag: int = Field(1, ge=0)
     """Updates that may pass between the dispatch of a prompt and its own update; 0: synchronous."""
     groups_per_update: int = Field(32, ge=1)
-    """Prompts in the batch of one update."""
+    """Prompts in the batch of one update, fresh and replayed ones together."""
     num_samples: int = Field(8, ge=1)
     """Completions of each prompt."""
     groups_per_task: int | None = Field(None, ge=1)
-    """Prompts that an actor takes at once; null: a batch is split evenly over the actors. Fixes which samples
-    are decoded together, so set it when runs with different numbers of actors must agree bit for bit."""
+    """Prompts that an actor takes at once; null: the fresh ones of a batch are split evenly over the actors.
+    Fixes which samples are decoded together, so set it when runs with different numbers of actors must agree
+    bit for bit."""
     sampling: Sampling = Sampling()
     """How training completions are drawn. What an algorithm cannot learn from is refused before the run."""
     exploration: ExplorationConfig = ExplorationConfig()
@@ -51,19 +52,14 @@ class RolloutConfig(Settings):
     task_deadline_s: float = Field(900.0, gt=0.0)
     """An actor that is at one task for longer is replaced, and its tasks are given out again."""
 
-    @property
-    def groups_in_task(self) -> int:
-        """groups_per_task, or ceil(groups_per_update / num_actors)."""
-        return self.groups_per_task or -(-self.groups_per_update // self.num_actors)
-
-    @property
-    def samples_per_update(self) -> int:
-        return self.groups_per_update * self.num_samples
-
     @model_validator(mode="after")
     def _exploration_can_start(self) -> Self:
         Explorer(self.sampling, self.exploration)
         return self
+
+    @property
+    def samples_per_update(self) -> int:
+        return self.groups_per_update * self.num_samples
 
     @property
     def settled(self) -> Sampling:

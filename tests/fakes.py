@@ -160,14 +160,15 @@ class FakeLearner:
         stale = tuple(g.key for g in self.replay[: self.num_stale])
         self.replay, self.num_stale = self.replay[self.num_stale :], 0
         if len(self.replay) < self.groups_per_update:
-            return UpdateReport(trained=(), stale=stale, metrics={})
+            return UpdateReport(num_groups=0, trained=(), stale=stale, metrics={})
         batch, self.replay = (
             self.replay[: self.groups_per_update],
             self.replay[self.groups_per_update :],
         )
         self.tape.append(f"update from {version}")
         self.trained += [g.key for g in batch]
-        return UpdateReport(trained=tuple(g.key for g in batch), stale=stale, metrics={"loss": 1.0})
+        trained = tuple(g.key for g in batch)
+        return UpdateReport(num_groups=len(batch), trained=trained, stale=stale, metrics={"loss": 1.0})
 
     def publish(self, version: int) -> Later:
         self.tape.append(f"publish {version}")

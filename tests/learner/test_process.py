@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from learner.process import LearnerProcess, ProcessRule
-from learner.replay import FreshQueue
+from learner.replay import ReplayRule
+from learner.replays.queue import FreshQueue
 from learner.supervised import SupervisedConfig
 from rollout.watch_config import WatchConfig
 from tests.learner.fakes_models import tiny_llama
@@ -15,10 +16,10 @@ PAIRS = [((3, 4), (5, 2)), ((6,), (7, 8, 2))]
 
 def make_process(num_steps: int) -> LearnerProcess:
     rule = ProcessRule(
-        groups_per_update=1,
         max_lag=0,
         weights_dtype=torch.float32,
         trajectories=Path("nowhere"),
+        tokenizer="t",
         warm_up=SupervisedConfig(num_steps=num_steps, batch_size=2),
         seed=0,
         watch=WatchConfig(),
@@ -27,7 +28,8 @@ def make_process(num_steps: int) -> LearnerProcess:
     def make_learner(lm: object) -> None:
         raise AssertionError("the supervised phase needs no learner")
 
-    return LearnerProcess(rule, tiny_llama(), make_learner, FreshQueue(), PAIRS)
+    replay = FreshQueue(FreshQueue.Config(), ReplayRule(groups_per_update=1, seed=0))
+    return LearnerProcess(rule, tiny_llama(), make_learner, replay, PAIRS)
 
 
 def test_the_supervised_phase_takes_its_steps() -> None:

@@ -7,7 +7,8 @@ import torch
 from learner.algorithms.ppo import PPO
 from learner.learner import Learner, LearnerConfig
 from learner.process import LearnerProcess, ProcessRule, UpdateReport
-from learner.replay import FreshQueue
+from learner.replay import ReplayRule
+from learner.replays.queue import FreshQueue
 from rollout.types import Sampling
 from rollout.watch_config import WatchConfig
 from tests.learner.fakes_models import table_lm
@@ -16,10 +17,10 @@ from tests.learner.fakes_play import play
 
 def make_process(folder: Path) -> LearnerProcess:
     rule = ProcessRule(
-        groups_per_update=4,
         max_lag=0,
         weights_dtype=torch.float32,
         trajectories=folder / "trajectories",
+        tokenizer="t",
         warm_up=None,
         seed=0,
         watch=WatchConfig(window=2, duplicates_in_batch=0.5),
@@ -30,7 +31,8 @@ def make_process(folder: Path) -> LearnerProcess:
             LearnerConfig(), PPO(PPO.Config()), lm, sampling=Sampling(max_new_tokens=2), num_updates=9, seed=0
         )
 
-    return LearnerProcess(rule, table_lm(torch.zeros(4, 4)), make_learner, FreshQueue())
+    replay = FreshQueue(FreshQueue.Config(), ReplayRule(groups_per_update=4, seed=0))
+    return LearnerProcess(rule, table_lm(torch.zeros(4, 4)), make_learner, replay)
 
 
 def step(process: LearnerProcess, version: int) -> UpdateReport:

@@ -121,3 +121,19 @@ def test_torn_or_foreign_tables_are_refused(tmp_path: Path) -> None:
         trajectories.to_table([replace(group(), scores=())])
     with pytest.raises(UserError, match="no trajectories are stored"):
         list(trajectories.read_parquet(tmp_path))
+
+
+def test_files_are_written_in_pieces_that_no_group_is_torn_by(tmp_path: Path) -> None:
+    groups = [group(i, 1 + i % 3) for i in range(600)]
+    path = trajectories.write_parquet(groups, tmp_path, 0)
+    footer = pq.ParquetFile(path).metadata
+    assert footer.num_row_groups == 3
+    # 256 groups of 1, 2, 3, 1, … trajectories: 85 · 6 + 1.
+    assert footer.row_group(0).num_rows == 511
+    assert list(trajectories.read_parquet(tmp_path)) == groups
+
+
+def test_a_file_says_whose_token_ids_it_holds(tmp_path: Path) -> None:
+    path = trajectories.write_parquet([group()], tmp_path, 0, "0123")
+    assert pq.ParquetFile(path).schema_arrow.metadata[b"tokenizer"] == b"0123"
+    assert list(trajectories.read_parquet(tmp_path)) == [group()]

@@ -159,7 +159,7 @@ OF_THE_PROCESS = re.compile(r"time$|run/wall_seconds$|rewards/")
 
 def updates(run_dir: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl that speak of an update, without those of its process."""
-    found = [line for line in lines(run_dir / "metrics.jsonl") if "reward/mean" in line]
+    found = [line for line in lines(run_dir / "metrics.jsonl") if "run/wall_seconds" in line]
     return [{name: value for name, value in line.items() if not OF_THE_PROCESS.match(name)} for line in found]
 
 
