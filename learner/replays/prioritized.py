@@ -70,5 +70,7 @@ class Prioritized(Memory):
         epsilon: float = Field(1e-3, gt=0.0)
         """Added to every error, so that a group without error is drawn again some time."""
 
+    config: Config
+
     def make_pool(self) -> PrioritizedPool:
         return PrioritizedPool(self.config)

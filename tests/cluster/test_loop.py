@@ -11,6 +11,7 @@ from cluster.loop import Hooks, Loop
 from cluster.ports import Lost, StalledError
 from cluster.rule import DispatchRule
 from cluster.stop import Interrupted, StopRequest
+from learner.process import UpdateReport
 from rollout.alarms import Alarm, Example
 from rollout.prompts import PromptStream
 from tests.fakes import SAMPLING, FakeLearner, FakeRollouts, make_prompts, silent
@@ -270,3 +271,39 @@ def test_the_rewards_have_a_place_in_the_checkpoint(tmp_path):
     rewards = Counted(0)
     make_loop([], rewards=rewards).load(tmp_path)
     assert rewards.count == 3
+
+
+class OfflineLearner(FakeLearner):
+    """Every batch is four groups of somebody else's."""
+
+    def _update(self, version):
+        self.tape.append(f"update from {version}")
+        return UpdateReport(num_groups=4, trained=(), stale=(), metrics={"loss": 1.0})
+
+
+def test_without_fresh_groups_nothing_is_given_out_and_every_update_is_published():
+    tape, told = [], []
+    loop = make_loop(tape, learner=OfflineLearner(tape, 0), groups_per_update=0, max_lag=1)
+    loop._hooks = Hooks(on_update=lambda *args: told.append(args), on_measurement=silent, on_event=silent)
+    run(loop)
+    assert tape == [
+        *["publish 0", "load 0"],
+        *["update from 0", "publish 1", "load 1"],
+        *["update from 1", "publish 2", "load 2"],
+    ]
+    assert [version for version, _ in told] == [1, 2]
+    values = told[-1][1]
+    assert (values["loss"], values["rollout/prompts_total"]) == (1.0, 0)
+    assert "reward/mean" not in values
+    assert loop.journal.summarize()["reward_last"] is None
+
+
+def test_a_stop_request_is_honoured_where_nothing_has_to_be_waited_for():
+    tape, stop = [], StopRequest()
+    loop = make_loop(tape, learner=OfflineLearner(tape, 0), stop=stop, groups_per_update=0)
+    loop.show(0)
+    assert loop.turn()
+    stop.is_requested = True
+    with pytest.raises(Interrupted):
+        loop.turn()
+    assert loop.version == 1

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from rollout.trajectories import read_parquet
+from tests.system.fakes_learning import OFFLINE, ONLINE, QUICK, assert_same, replaying
 from tests.system.fakes_runs import (
     run_cli,
     settings,
@@ -16,19 +17,20 @@ from tests.system.fakes_runs import (
     updates,
 )
 
-IMITATION = {"name": "tests.system.fakes_learning:Imitation"}
-ONLINE = {"name": "prioritized", "num_fresh": 2}
-OFFLINE = {"name": "prioritized", "num_fresh": 0}
+
+def lengthen(run_dir):
+    """Two more updates for a run of two that has ended."""
+    recipe = run_dir / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("num_updates: 2", "num_updates: 4"))
+    (run_dir / "summary.json").unlink()
 
 
-def replaying(replay, **changes):
-    return settings(algorithm=IMITATION, replay=replay, **changes)
-
-
-def assert_same(run_dir, other):
-    assert updates(run_dir) == updates(other)
-    assert len(updates(run_dir)) == 4
-    assert summary(run_dir)["weights_digest"] == summary(other)["weights_digest"]
+@pytest.fixture(scope="module")
+def earlier(recipe, tmp_path_factory):
+    """A PPO run of 16 groups with 2 samples each, and what it left."""
+    run_dir = tmp_path_factory.mktemp("earlier") / "run"
+    assert run_cli("train", recipe, "--run-dir", run_dir, *settings(reward=QUICK)) == 0
+    return run_dir
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +42,10 @@ def online(recipe, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def offline(recipe, whole, tmp_path_factory):
+def offline(recipe, earlier, tmp_path_factory):
     """Nothing is fresh: all is from the trajectories that a PPO run left."""
     run_dir = tmp_path_factory.mktemp("offline") / "run"
-    changes = replaying({**OFFLINE, "trajectories": [str(whole)]})
+    changes = replaying({**OFFLINE, "trajectories": [str(earlier)]})
     assert run_cli("train", recipe, "--run-dir", run_dir, *changes) == 0
     return run_dir
 
@@ -65,7 +67,7 @@ def test_the_rest_of_a_batch_is_drawn_from_what_was_kept(online):
     assert updates(online)[-1]["replay/importance_min"] < 1
 
 
-def test_offline_nothing_is_rolled_out_but_for_the_evaluation(offline, whole):
+def test_offline_nothing_is_rolled_out_but_for_the_evaluation(offline, earlier):
     result = summary(offline)
     assert (result["status"], result["version"], result["prompts"], result["samples"]) == ("done", 4, 0, 0)
     assert result["eval"]["n"] == 4
@@ -78,12 +80,12 @@ def test_offline_nothing_is_rolled_out_but_for_the_evaluation(offline, whole):
     assert len({line["loss/policy"] for line in updates(offline)}) == 4
 
 
-def test_a_store_says_whose_token_ids_it_holds(online, whole):
+def test_a_store_says_whose_token_ids_it_holds(online, earlier):
     import pyarrow.parquet as pq
 
     names = {
         pq.ParquetFile(path).schema_arrow.metadata[b"tokenizer"]
-        for run in (online, whole)
+        for run in (online, earlier)
         for path in run.glob("trajectories/*/*.parquet")
     }
     assert len(names) == 1
@@ -91,9 +93,9 @@ def test_a_store_says_whose_token_ids_it_holds(online, whole):
 
 
 @pytest.mark.parametrize("is_offline", [False, True])
-def test_killed_and_resumed_equals_never_stopped(recipe, online, offline, whole, tmp_path, is_offline):
+def test_killed_and_resumed_equals_never_stopped(recipe, online, offline, earlier, tmp_path, is_offline):
     run_dir = tmp_path / "killed"
-    replay = {**OFFLINE, "trajectories": [str(whole)]} if is_offline else ONLINE
+    replay = {**OFFLINE, "trajectories": [str(earlier)]} if is_offline else ONLINE
     program = start_program(run_dir, "train", recipe, "--run-dir", run_dir, *replaying(replay))
     program.wait_for_checkpoint(2)
     code, _, _ = program.stop(signal.SIGKILL)
@@ -102,12 +104,12 @@ def test_killed_and_resumed_equals_never_stopped(recipe, online, offline, whole,
     assert_same(run_dir, offline if is_offline else online)
 
 
-def test_logged_and_fresh_groups_are_mixed(recipe, whole, online, tmp_path):
+def test_logged_and_fresh_groups_are_mixed(recipe, earlier, online, tmp_path):
     run_dir = tmp_path / "mixed"
-    changes = replaying(ONLINE, data__trajectories=f"{whole},{online}")
+    changes = replaying(ONLINE, data__trajectories=f"{earlier},{online}")
     assert run_cli("train", recipe, "--run-dir", run_dir, *changes) == 0
     resolved = summary(run_dir)["recipe"]
-    assert resolved["replay"]["trajectories"] == [str(whole), str(online)]
+    assert resolved["replay"]["trajectories"] == [str(earlier), str(online)]
     assert "trajectories" not in resolved["data"]
     # Of the first batch, 2 are fresh and 2 logged; later 1 of the 2 others is logged.
     assert [line["replay/logged_share"] for line in updates(run_dir)] == [0.5, 0.25, 0.25, 0.25]
@@ -116,22 +118,20 @@ def test_logged_and_fresh_groups_are_mixed(recipe, whole, online, tmp_path):
     assert len(list(read_parquet(run_dir / "trajectories"))) == 8
 
 
-def test_paths_of_stores_hold_from_another_folder(recipe, whole, offline, tmp_path, monkeypatch):
+def test_paths_of_stores_hold_from_another_folder(recipe, earlier, offline, tmp_path, monkeypatch):
     run_dir = tmp_path / "run"
-    monkeypatch.chdir(whole.parent)
-    changes = replaying({**OFFLINE, "trajectories": [whole.name]}, run__num_updates=2)
+    monkeypatch.chdir(earlier.parent)
+    changes = replaying({**OFFLINE, "trajectories": [earlier.name]}, run__num_updates=2)
     assert run_cli("train", recipe, "--run-dir", run_dir, *changes) == 0
     monkeypatch.chdir(tmp_path)
-    path = run_dir / "recipe.yaml"
-    path.write_text(path.read_text().replace("num_updates: 2", "num_updates: 4"))
-    shutil.rmtree(run_dir / "checkpoints" / "step_000002")
+    lengthen(run_dir)
     assert run_cli("resume", run_dir) == 0
     assert_same(run_dir, offline)
 
 
-def test_an_offline_run_is_stopped_and_goes_on_later(recipe, whole, tmp_path):
+def test_an_offline_run_is_stopped_and_goes_on_later(recipe, earlier, tmp_path):
     run_dir = tmp_path / "stopped"
-    changes = replaying({**OFFLINE, "trajectories": [str(whole)]}, run__num_updates=100000)
+    changes = replaying({**OFFLINE, "trajectories": [str(earlier)]}, run__num_updates=100000)
     program = start_program(run_dir, "train", recipe, "--run-dir", run_dir, *changes)
     program.wait_for_checkpoint(1)
     code, out, err = program.stop(signal.SIGINT)
@@ -139,19 +139,20 @@ def test_an_offline_run_is_stopped_and_goes_on_later(recipe, whole, tmp_path):
     assert f"next: antiphon resume {run_dir}" in out
 
 
-def test_check_takes_a_small_step_from_logged_data(recipe, whole, capsys):
-    for replay in ({**OFFLINE, "trajectories": [str(whole)]}, ONLINE):
-        assert run_cli("check", recipe, *replaying(replay)) == 0
-        out = capsys.readouterr().out
-        assert "one small step through every stage, saved and loaded: ok" in out
-        assert "groups drawn from the replay" in out
-    assert "32 in 4 files" not in out
+@pytest.mark.parametrize("is_offline", [False, True])
+def test_check_takes_a_small_step_from_what_there_is(recipe, earlier, capsys, is_offline):
+    replay = {**OFFLINE, "trajectories": [str(earlier)]} if is_offline else ONLINE
+    assert run_cli("check", recipe, *replaying(replay)) == 0
+    out = capsys.readouterr().out
+    assert "one small step through every stage, saved and loaded: ok" in out
+    assert "groups drawn from the replay" in out
+    assert ("32 in 4 files" in out) == is_offline
 
 
 @pytest.mark.parametrize(
     ("replay", "words"),
     [
-        ({"name": "uniform", "num_fresh": 5}, ["replay.num_fresh is 5, a batch has 4 groups"]),
+        ({"name": "uniform", "num_fresh": 6}, ["replay.num_fresh is 6, a batch has 4 groups"]),
         ({"name": "uniform", "num_fresh": 4}, ["all 4 groups of a batch are fresh"]),
         ({"name": "uniform"}, ["all 4 groups of a batch are fresh"]),
         ({"name": "uniform", "num_fresh": 0}, ["no logged trajectories to learn from"]),
@@ -175,33 +176,32 @@ def test_a_replay_that_cannot_be_is_refused(recipe, tmp_path, capsys, replay, wo
     assert not (tmp_path / "run").exists()
 
 
-def test_an_algorithm_that_needs_fresh_data_is_given_no_other(recipe, whole, tmp_path, capsys):
-    changes = settings(data__trajectories=str(whole))
+def test_an_algorithm_that_needs_fresh_data_is_given_no_other(recipe, earlier, tmp_path, capsys):
+    changes = settings(data__trajectories=str(earlier))
     assert run_cli("train", recipe, "--run-dir", tmp_path / "run", *changes) == 2
     assert "ppo learns only from what its own policy drew just now" in capsys.readouterr().err
 
 
-def test_logged_data_is_named_once(recipe, whole, tmp_path, capsys):
-    changes = replaying({**OFFLINE, "trajectories": [str(whole)]}, data__trajectories=str(whole))
+def test_logged_data_is_named_once(recipe, earlier, tmp_path, capsys):
+    changes = replaying({**OFFLINE, "trajectories": [str(earlier)]}, data__trajectories=str(earlier))
     assert run_cli("train", recipe, "--run-dir", tmp_path / "run", *changes) == 2
     assert "data.trajectories and replay.trajectories are both set" in capsys.readouterr().err
 
 
-def test_logged_data_of_another_tokenizer_is_refused(recipe, whole, tmp_path, capsys):
-    changes = replaying({**OFFLINE, "trajectories": [str(whole)]}, model={"name": "gpt2-walks"})
+def test_logged_data_of_another_tokenizer_is_refused(recipe, earlier, tmp_path, capsys):
+    changes = replaying({**OFFLINE, "trajectories": [str(earlier)]}, model={"name": "gpt2-walks"})
     assert run_cli("train", recipe, "--run-dir", tmp_path / "run", *changes) == 2
     said = capsys.readouterr().err
     assert "are of the tokenizer" in said
     assert "the model of this run has the tokenizer" in said
 
 
-def test_logged_data_that_is_gone_stops_a_resume_with_a_sentence(recipe, whole, tmp_path, capsys):
+def test_logged_data_that_is_gone_stops_a_resume_with_a_sentence(recipe, earlier, tmp_path, capsys):
     store, run_dir = tmp_path / "store", tmp_path / "run"
-    shutil.copytree(whole / "trajectories", store)
+    shutil.copytree(earlier / "trajectories", store)
     changes = replaying({**OFFLINE, "trajectories": [str(store)]}, run__num_updates=2)
     assert run_cli("train", recipe, "--run-dir", run_dir, *changes) == 0
-    path = run_dir / "recipe.yaml"
-    path.write_text(path.read_text().replace("num_updates: 2", "num_updates: 4"))
+    lengthen(run_dir)
     shutil.rmtree(store / "version=000001")
     capsys.readouterr()
     assert run_cli("resume", run_dir) == 2
