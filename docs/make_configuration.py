@@ -9,7 +9,7 @@ import json
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -173,6 +173,8 @@ def model_of(annotation: Any) -> type[BaseModel] | None:
 def kind_of(annotation: Any) -> str:
     """A type in words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return kind_of(arguments[0])
     if origin is Literal:
         return ", ".join(f"`{a}`" for a in arguments)
     if origin in (Union, types.UnionType):
