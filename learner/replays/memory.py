@@ -41,7 +41,7 @@ class Memory(Replay):
         replay. null: all of the batch; 0: nothing is rolled out but for the evaluation (offline)."""
         capacity_tokens: int = Field(1_000_000, ge=1)
         """Tokens that are kept, prompts counted in every trajectory; the oldest groups leave first. Python
-        needs about 80 bytes for each."""
+        needs about 90 bytes for each."""
         max_age: int | None = Field(None, ge=1)
         """Updates after which a group of the run is forgotten; null: only for lack of room."""
         trajectories: tuple[str, ...] = ()
