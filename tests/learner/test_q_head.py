@@ -36,12 +36,26 @@ class Largest(TorchDispatchMode):
         return made
 
 
-def head_of(form: str = "full", *, share: float = 0.0, chunk_bytes: int = 2**20, **changes: bool) -> QHead:
+def head_of(
+    form: str = "full",
+    *,
+    share: float = 0.0,
+    chunk_bytes: int = 2**20,
+    has_logsumexp: bool = True,
+    is_detached: bool = False,
+) -> QHead:
     """Over a tiny GPT-2, with weights that are not zero."""
     lm = tiny_gpt2(dtype=torch.float64)
     choice = Choice(unembedding=lm.get_output_embeddings(), scale=2.0, share=share)
     config = parse(QConfig, {"form": form, "hidden_size": 8, "rank": 4})
-    head = QHead(config, lm, has_logsumexp=True, choice=choice, chunk_bytes=chunk_bytes, **changes)
+    head = QHead(
+        config,
+        lm,
+        is_detached=is_detached,
+        has_logsumexp=has_logsumexp,
+        choice=choice,
+        chunk_bytes=chunk_bytes,
+    )
     shake(head, seed=1)
     return head
 
@@ -114,6 +128,24 @@ def test_the_values_of_all_tokens_never_exist_at_once(form: str) -> None:
     assert hidden.grad is not None
     # States are [200, 16], what is multiplied with an unembedding [200, 17]; a table would be [200, 32].
     assert largest.numel <= num_states * 17 < num_states * VOCAB_SIZE
+
+
+def test_nothing_of_the_size_of_a_table_is_kept_for_the_backward_pass() -> None:
+    num_states = 200
+    kept = []
+    for has_logsumexp in (False, True):
+        head = head_of(has_logsumexp=has_logsumexp, chunk_bytes=1)
+        hidden, tokens = states(num_states)
+        sizes: list[int] = []
+
+        def keep(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            head(hidden, tokens)
+        kept.append(sum(sizes))
+    assert kept[1] - kept[0] < num_states * VOCAB_SIZE
 
 
 def test_target_copies_start_equal_and_have_no_gradient() -> None:
