@@ -43,7 +43,7 @@ def changed(recipe, tmp_path, **sections):
     ("change", "words"),
     [
         ({"run__seed": "one"}, ["run.seed", "'one'"]),
-        ({"run__num_updates": 0}, ["run.num_updates is 0"]),
+        ({"run__num_updates": -1}, ["run.num_updates is -1"]),
         ({"run__sed": 1}, ["run.sed is not a setting", "did you mean 'seed'?"]),
         ({"rollout__max_lagg": 1}, ["rollout.max_lagg is not a setting", "did you mean 'max_lag'?"]),
         ({"optimizer": {}}, ["optimizer is not a setting"]),
