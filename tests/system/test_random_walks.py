@@ -7,6 +7,7 @@ import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.random_walks import Result, read, table
+from recipes.make_walks import store, walk_groups
 from rollout.letters import build_config, build_tokenizer
 from rollout.trajectories import read_parquet
 from tests.system.fakes_runs import ROOT, run_cli, settings, summary
@@ -45,16 +46,18 @@ def test_a_recipe_without_updates_is_the_supervised_phase_alone(tmp_path: Path, 
     assert (tmp_path / "exported" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("recipe", ["ppo", "grpo"])
+@pytest.mark.parametrize("recipe", ["ppo", "grpo", "dqn", "sarsa", "soft_q"])
 def test_walks_are_played_from_first_nodes_and_end_at_the_goal(
     tmp_path: Path, model: str, recipe: str
 ) -> None:
     run_dir = tmp_path / "run"
-    sizes = {"rollout__groups_per_update": 8, "rollout__groups_per_task": 8, "run__num_updates": 2}
-    changed = settings(model__name=model, **SMALL, **sizes, evaluation__every=0)
+    sizes = {"rollout__groups_per_update": 8, "rollout__groups_per_task": 2, "run__num_updates": 2}
+    num_fresh = 8 if recipe in ("ppo", "grpo") else 4
+    replay = {} if num_fresh == 8 else {"replay__num_fresh": num_fresh}
+    changed = settings(model__name=model, **SMALL, **sizes, **replay, evaluation__every=0)
     assert run_cli("train", ROOT / "recipes" / f"walks_{recipe}.yaml", "--run-dir", run_dir, *changed) == 0
     groups = list(read_parquet(run_dir / "trajectories"))
-    assert len(groups) == 16
+    assert len(groups) == 2 * num_fresh
     for group in groups:
         assert len(group.prompt.token_ids) == 1
         for played in group.trajectories:
@@ -62,6 +65,19 @@ def test_walks_are_played_from_first_nodes_and_end_at_the_goal(
             assert len(played.token_ids) <= 10
             assert "a" not in walk[:-1]
             assert (played.finish_reason == "stop") == (played.token_ids[-1] in (1, 2))
+
+
+def test_logged_walks_are_learned_from_and_none_is_played_but_to_measure(tmp_path: Path, model: str) -> None:
+    store(list(walk_groups(1000, 40)), tmp_path / "walks")
+    run_dir = tmp_path / "run"
+    small = {name: value for name, value in SMALL.items() if not name.startswith("warm_up")}
+    sizes = {"rollout__groups_per_update": 8, "run__num_updates": 2, "evaluation__every": 0}
+    logged = {"replay__trajectories": [str(tmp_path / "walks")]}
+    changed = settings(model__name=model, **small, **sizes, **logged)
+    assert run_cli("train", ROOT / "recipes" / "walks_ilql.yaml", "--run-dir", run_dir, *changed) == 0
+    told = summary(run_dir)
+    assert (told["status"], told["version"], told["samples"]) == ("done", 2, 0)
+    assert told["eval"]["n"] > 20
 
 
 def write_run(folder: Path) -> Path:
