@@ -9,33 +9,16 @@ from transformers import AutoModelForCausalLM
 from cluster.trained import load_trained, open_chat
 from rollout.q_file import read_guide
 from rollout.weights import digest, together
+from tests.system.fakes_q import guided_recipe
 from tests.system.fakes_runs import (
     assert_same_run,
     run_cli,
     save_small_model,
     settings,
-    small_recipe,
     summary,
     updates,
     write_recipe,
 )
-
-
-def guided_recipe(model):
-    """ilql with heads that learn fast, so that what they say soon decides what is drawn."""
-    recipe = small_recipe(model)
-    q = {"form": "full", "hidden_size": 16}
-    recipe["algorithm"] = {"name": "ilql", "q": q, "target": {"share": 1.0}}
-    recipe["reward"] = {"components": [{"name": "tests.system.fakes_q:ByText"}]}
-    recipe["learner"] |= {"num_minibatches": 1}
-    recipe["learner"]["optimizer"]["head_lr"] = 0.1
-    recipe["rollout"]["sampling"] |= {"top_k": 20, "temperature": 0.9}
-    recipe["rollout"]["exploration"] = {
-        "epsilon": {"kind": "two_phase", "start": 0.3, "end": 0.0, "num_updates": 2},
-        "beta": {"start": 0.0, "end": 8.0, "num_updates": 4},
-        "target_entropy": {"target": 1.0, "rate": 0.5},
-    }
-    return recipe
 
 
 @pytest.fixture(scope="module")

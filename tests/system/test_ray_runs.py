@@ -11,6 +11,7 @@ import pytest
 from cluster.recipe import load_recipe
 from rollout.trajectories import from_table, read_parquet
 from tests.system.fakes_parts import by_id
+from tests.system.fakes_q import guided_recipe
 from tests.system.fakes_runs import (
     HERE,
     assert_same_run,
@@ -20,6 +21,7 @@ from tests.system.fakes_runs import (
     summary,
     tree,
     updates,
+    write_recipe,
 )
 
 ray_session = pytest.importorskip("cluster.ray_session")
@@ -54,6 +56,18 @@ def test_a_run_on_ray_with_one_actor_equals_the_run_in_one_process(recipe, whole
     assert run_cli("train", recipe, "--run-dir", run_dir, *changes) == 0
     assert_same_run(run_dir, whole)
     assert summary(run_dir)["eval"] == summary(whole)["eval"]
+
+
+def test_actors_that_play_q_play_the_same_on_ray_also_one_that_takes_the_place_of_another(model, tmp_path):
+    """Mutation: give the Q function to the actors of the beginning alone."""
+    recipe = write_recipe(tmp_path / "guided.yaml", guided_recipe(model))
+    assert run_cli("train", recipe, "--run-dir", tmp_path / "inline") == 0
+    engine = {"name": f"{HERE}:OnceKilledEngine", "marker": str(tmp_path / "killed")}
+    changes = settings(**ON_RAY, rollout__num_actors=2, rollout__engine=engine)
+    assert run_cli("train", recipe, "--run-dir", tmp_path / "ray", *changes) == 0
+    assert len(events(tmp_path / "ray", "actor_replaced")) == 1
+    assert_same_run(tmp_path / "ray", tmp_path / "inline")
+    assert summary(tmp_path / "ray")["eval"] == summary(tmp_path / "inline")["eval"]
 
 
 def test_a_run_goes_on_when_an_actor_is_killed_and_is_the_same_run(recipe, whole, tmp_path):
