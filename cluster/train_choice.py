@@ -63,14 +63,24 @@ def resume_choice(run_dir: Path, say: Say) -> dict[str, Any]:
     return _attempt(recipe, folder, say, is_resumed=True)
 
 
+def is_choice_run(run_dir: Path) -> bool:
+    """Whether the run in this folder is one that `resume_choice` goes on with.
+
+    Raises:
+        UserError: there is no run in this folder.
+    """
+    return "encoder" in RunDir(run_dir).load_recipe()
+
+
 def _attempt(recipe: ChoiceRecipe, folder: RunDir, say: Say, *, is_resumed: bool) -> dict[str, Any]:
     run: ChoiceRun | None = None
+    start_s = time.monotonic()
     try:
         with StopRequest() as stop:
             parts = assemble_choice(recipe, folder.path, say)
             if not is_resumed:
                 folder.create(recipe.model_dump(mode="json"))
-            run = ChoiceRun(recipe, folder, parts, say)
+            run = ChoiceRun(recipe, folder, parts, say, start_s)
             if is_resumed:
                 run.load()
             return run.go(stop)
@@ -86,13 +96,19 @@ def _attempt(recipe: ChoiceRecipe, folder: RunDir, say: Say, *, is_resumed: bool
 class ChoiceRun:
     """The loop of one attempt, and what it writes."""
 
-    def __init__(self, recipe: ChoiceRecipe, folder: RunDir, parts: ChoiceParts, say: Say) -> None:
+    def __init__(
+        self, recipe: ChoiceRecipe, folder: RunDir, parts: ChoiceParts, say: Say, start_s: float
+    ) -> None:
+        """
+        Args:
+            start_s: when the attempt began, on time.monotonic().
+        """
         self._recipe, self._folder, self._parts, self._say = recipe, folder, parts, say
         self._checkpoints = Checkpoints(folder.checkpoints, recipe.run.num_checkpoints)
         self._before: Mapping[str, float] | None = None
         self._resumed_at: int | None = None
         self._earlier_s = 0.0
-        self._start_s = time.monotonic()
+        self._start_s = start_s
 
     @property
     def version(self) -> int:

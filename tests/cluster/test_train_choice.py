@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM
 
 from antiphon.errors import UserError
 from cluster.choice_recipe import ChoiceRecipe, load_choice_recipe
-from cluster.train_choice import resume_choice, train_choice
+from cluster.train_choice import is_choice_run, resume_choice, train_choice
 from learner.choice.chooser import load_chooser
 from learner.choice.transitions import read_choices, read_transitions
 from tests.learner.fakes_choice import RECIPES, script
@@ -151,6 +151,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_can_go_on(overrides: list[str], t
     assert resumed["wall_s"] >= stopped["wall_s"]
     assert [row["version"] for row in lines(tmp_path / "run") if "q/loss" in row] == list(range(1, 11))
     assert resume_choice(tmp_path / "run", quiet) == resumed
+    assert is_choice_run(tmp_path / "run")
 
 
 def test_a_run_does_not_go_on_with_other_data(overrides: list[str], tmp_path: Path) -> None:

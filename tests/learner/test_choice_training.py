@@ -117,6 +117,36 @@ def test_the_target_network_goes_a_share_of_the_way() -> None:
     assert not any(p.requires_grad for p in older.parameters())
 
 
+def test_an_update_moves_the_target_network_by_tau() -> None:
+    transitions = [step("s", "a", 1.0)]
+    trainer = trainer_of(transitions, texts_of(transitions), tau=0.25, target_every=1)
+    trainer.update()
+    state = trainer.state_dict()
+    assert torch.equal(state["target"]["network.table"], 0.25 * state["online"]["network.table"])
+
+
+@pytest.mark.parametrize(("is_double", "rewards"), [(True, (6.0, 1.0)), (False, (1.0, 1.0))])
+def test_targets_are_made_of_both_networks_and_of_candidates_that_are_there(
+    is_double: bool, rewards: tuple[float, float]
+) -> None:
+    """In t the newer network says x −1, y −2, the older one x −20, y −10, and γ = ½.
+
+    Double: x, of −20, with a reward of 6: 6 − 10 = −4. Single: y, of −10: 1 − 5 = −4. Where y is the only
+    candidate 1 − 5 = −4, too; the gap beside it would seem to be worth 0.
+    """
+    transitions = [step("s", "a", rewards[0], "t", "x", "y"), step("s", "b", rewards[1], "t", "y")]
+    texts = texts_of(transitions)
+    trainer = trainer_of(transitions, texts, gamma=0.5, is_double=is_double)
+    state = trainer.state_dict()
+    t, x, y = (texts.as_read().index(name) for name in "txy")
+    for network, values in (("online", (-1.0, -2.0)), ("target", (-20.0, -10.0))):
+        table = torch.zeros(len(texts), len(texts))
+        table[t, x], table[t, y] = values
+        state[network] = {"network.table": table}
+    trainer.load_state_dict(state)
+    assert trainer.update()["q/target"] == pytest.approx(-4.0)
+
+
 def test_an_update_reports_what_it_did() -> None:
     transitions = [step("s", "a", 2.0)]
     trainer = trainer_of(transitions, texts_of(transitions), huber_delta=1.0)
@@ -253,6 +283,25 @@ def test_exponents_soften_what_priorities_do() -> None:
     # p^½ = 1 and 3 of 4. w = (2 / 4)^−½ and (2 · 3 / 4)^−½: their ratio is √(1/3).
     assert sorted(drawn.numbers.tolist()) == [0, 1, 1, 1]
     assert drawn.weights[drawn.numbers == 1].tolist() == pytest.approx([math.sqrt(1 / 3)] * 3)
+
+
+def test_an_update_tells_the_replay_what_surprised() -> None:
+    transitions = [step("s", "a", 1.0), step("s", "b", 3.0)]
+    replay = ReplayConfig(name="prioritized", epsilon=0.25)
+    trainer = trainer_of(transitions, texts_of(transitions), replay=replay)
+    trainer.update()
+    # Q was 0, so |δ| are the rewards.
+    assert trainer.state_dict()["replay"]["priorities"].tolist() == [1.25, 3.25]
+
+
+def test_every_update_drops_other_features() -> None:
+    transitions = [step("s", "a", 0.0)]
+    texts = texts_of(transitions)
+    network = QNetwork(QNetworkConfig(rank=4, hidden_size=0, dropout=0.5), 3, seed=1)
+    torch.nn.init.ones_(network.last.weight)
+    model = ChoiceModel(FrozenVectors(torch.ones(len(texts), 3)), network)
+    trainer = trainer_of(transitions, texts, model, lr=1e-12, training={"batch_size": 1})
+    assert len({trainer.update()["q/mean"] for _ in range(5)}) > 1
 
 
 def test_the_weights_reach_the_loss() -> None:
