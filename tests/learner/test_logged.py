@@ -45,6 +45,11 @@ def test_a_large_file_is_read_in_pieces(tmp_path: Path) -> None:
     assert [len(logged.read(piece)) for piece in range(3)] == [256, 256, 88]
 
 
+def test_pieces_are_counted_through_all_files(tmp_path: Path) -> None:
+    logged = Logged([write_run(tmp_path, [numbered(0, 300), numbered(300, 300)])], LIMITS)
+    assert [number(logged.read(piece)[0]) for piece in range(4)] == [0, 256, 300, 556]
+
+
 def test_long_trajectories_make_small_pieces(tmp_path: Path) -> None:
     long = [group(i, [trajectory([1], [2] * 99_999)], [0.0]) for i in range(5)]
     logged = Logged([write_run(tmp_path, [long])], replace(LIMITS, max_tokens=None))
@@ -67,6 +72,15 @@ def test_each_pass_gives_every_group_once_in_an_order_of_its_own(tmp_path: Path)
     assert len({n // 4 for n in passes[0][:4]}) > 1
     other = stream_of(place, seed=1)
     assert [number(other.next()) for _ in range(36)] != passes[0]
+
+
+def test_each_pass_takes_the_pieces_in_an_order_of_its_own(tmp_path: Path) -> None:
+    # Files of one group: the numbers are those of the pieces.
+    stream = stream_of(small_run(tmp_path, num_files=2 * PIECES_AT_ONCE, num_groups=1))
+    passes = [[number(stream.next()) for _ in range(8)] for _ in range(4)]
+    assert [sorted(numbers) for numbers in passes] == [list(range(8))] * 4
+    first_handfuls = {frozenset(numbers[:PIECES_AT_ONCE]) for numbers in passes}
+    assert len(first_handfuls) > 2
 
 
 @pytest.mark.parametrize("num_read", [0, 1, 15, 16, 17, 35, 36, 50])

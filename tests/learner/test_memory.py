@@ -87,6 +87,26 @@ def test_a_schedule_says_how_much_is_taken_back() -> None:
     assert min(draws[8].importance or ()) < 1.0
 
 
+def test_logged_groups_learn_their_priorities_too(tmp_path: Path) -> None:
+    memory = make(Prioritized, places=(small_run(tmp_path),), num_fresh=0, epsilon=0.5)
+    draw = play(memory, 1)[0]
+    assert memory._window is not None
+    learned = {g.key: memory._window.pool.chance(g.key).priority for g in draw.groups}  # type: ignore[union-attr]
+    assert learned == {g.key: number(g) + 0.5 for g in draw.groups}
+
+
+def test_a_group_weighs_the_same_in_a_small_pool_and_in_a_large_one(tmp_path: Path) -> None:
+    """All priorities are equal: nothing is drawn too often within its pool, and there is nothing to undo."""
+    memory = make(Prioritized, places=(small_run(tmp_path, num_files=9),), beta=1.0)
+    for version in range(3):
+        for g in numbered(2 * version, 2):
+            memory.add(g)
+        draw = memory.draw(version)
+    # 4 own groups and 36 logged ones, 2 draws from each.
+    assert [g.epoch < 0 for g in draw.groups] == [False] * 4 + [True] * 2
+    assert draw.importance == pytest.approx([1.0] * 6)
+
+
 def test_without_errors_priorities_stay_as_they_were() -> None:
     memory = make(Prioritized)
     for g in numbered(0, 2):

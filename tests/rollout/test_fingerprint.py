@@ -24,4 +24,10 @@ def test_other_words_or_another_end_make_another_name() -> None:
     ended_otherwise = fingerprint(tokenizer)
     assert ended_otherwise != name
     tokenizer.add_tokens(["another"])
-    assert fingerprint(tokenizer) not in (name, ended_otherwise)
+    longer = fingerprint(tokenizer)
+    assert longer not in (name, ended_otherwise)
+    other = tiny.build_tokenizer()
+    other.eos_token = other.pad_token
+    other.add_tokens(["yet another"])
+    assert len(other) == len(tokenizer)
+    assert fingerprint(other) != longer
