@@ -155,9 +155,9 @@ class RewardConfig(Settings):
     """What Ray reserves; small, because text metrics are idle while the actors roll out."""
     max_batch_size: int = Field(512, ge=1)
     """A call with more samples is sent in several requests, which replicas share."""
-    max_ongoing_requests: int = Field(8, ge=1)
-    """Requests that a replica for CPU components accepts before others are looked for. It scores one at
-    a time: few, so that what waits goes to whoever is free first."""
+    max_ongoing_requests: int = Field(32, ge=1)
+    """Requests that a replica for CPU components accepts before the caller has to wait. It scores one at a
+    time; fewer leave more for replicas that are added, but a caller that meets full ones loses time."""
     start_deadline_s: float = Field(120.0, gt=0.0)
     """How long the replicas may take to start."""
     http: HttpConfig = HttpConfig()

@@ -17,7 +17,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
-from ray.serve.config import AutoscalingConfig, HTTPOptions, ProxyLocation
+from ray.serve.config import AutoscalingConfig, HTTPOptions, ProxyLocation, RequestRouterConfig
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus, LoggingConfig
@@ -28,6 +28,7 @@ from reward_service.config import HttpConfig, RewardConfig
 from reward_service.http.gatekeeper import digest, token_of
 from reward_service.lines import BUNDLE, check_rewards, is_simple, placements
 from reward_service.replicas import CpuScorer, Gateway, OwnScorer, Simple
+from reward_service.routing import FewestOwed
 from reward_service.types import Sample
 
 GATEWAY, CPU = "Gateway", "CpuScorer"
@@ -208,6 +209,7 @@ def _quick(config: RewardConfig, name: str, scorer: type) -> serve.Application:
     """The replicas for quick components."""
     deployment: Any = serve.deployment(
         name=name,
+        request_router_config=RequestRouterConfig(request_router_class=FewestOwed),
         ray_actor_options={"num_cpus": config.num_cpus_per_replica},
         max_ongoing_requests=config.max_ongoing_requests,
         **_replicas(config.num_replicas, config.max_replicas, target=2.0),
