@@ -86,7 +86,7 @@ def main() -> None:
     from antiphon.settings import parse
     from benchmarks.reward_speed import rows
     from reward_service.config import RewardConfig
-    from reward_service.deployment import deploy, shutdown
+    from reward_service.serving.deployment import deploy, shutdown
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

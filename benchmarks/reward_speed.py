@@ -26,8 +26,9 @@ from sacrebleu.metrics.bleu import BLEU
 from antiphon.settings import parse
 from reward_service.client import RewardClient
 from reward_service.config import RewardConfig
-from reward_service.deployment import HandleClient, deploy, shutdown
 from reward_service.http import HttpClient
+from reward_service.serving.deployment import deploy, shutdown
+from reward_service.serving.handle import HandleClient
 from reward_service.types import Sample
 
 COMPONENTS = [{"name": "bleu"}, {"name": "rougeL"}, {"name": "exact_match"}]

@@ -59,7 +59,8 @@ def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
     from cluster.ray_rollouts import RayRollouts
     from cluster.ray_session import session
     from learner.actor import LearnerActor
-    from reward_service.deployment import HandleClient, deploy, shutdown
+    from reward_service.serving.deployment import deploy, shutdown
+    from reward_service.serving.handle import HandleClient
     from rollout.actor import RolloutActor
 
     recipe, cluster = plan.recipe, plan.recipe.cluster

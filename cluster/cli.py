@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from antiphon.errors import UserError
-from cluster import reward_commands
+from cluster import choice_commands, reward_commands
 from cluster.stop import Interrupted
 
 console = Console(highlight=False)
@@ -62,8 +62,12 @@ def resume(run: RunPath) -> None:
     from cluster.recipe import parse_recipe
     from cluster.run_dir import RunDir
     from cluster.train import DONE, resume_run
+    from cluster.train_choice import is_choice_run, resume_choice
 
     folder = RunDir(run)
+    if is_choice_run(run):
+        choice_commands.finish(run, resume_choice(run, choice_commands.say))
+        return
     checked = parse_recipe(folder.load_recipe())
     if folder.load_summary().get("status") == DONE:
         console.print(f"{run} is done: there is nothing to go on with", soft_wrap=True)
@@ -130,6 +134,7 @@ def get_model(name: str) -> None:
 
 
 reward_commands.register(app)
+choice_commands.register(app)
 
 
 def main() -> None:

@@ -151,9 +151,14 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a file, changed by `key.path=value` overrides.
 
     Raises:
-        UserError: no such file, no YAML, or a wrong setting.
+        UserError: no such file, no YAML, a wrong setting, or a recipe for another command.
     """
-    return parse_recipe(read_recipe(path), overrides)
+    data = read_recipe(path)
+    if "encoder" in data:
+        raise UserError(
+            f"{path} is a recipe for choosing between texts", remedy=f"antiphon train-choice {path}"
+        )
+    return parse_recipe(data, overrides)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

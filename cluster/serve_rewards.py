@@ -50,7 +50,7 @@ def serve(config: RewardConfig, name: str, say: Say) -> None:
     token = token_of(config.http)
     ray_environment.prepare()
     from cluster.ray_session import connected
-    from reward_service.deployment import deploy, shutdown
+    from reward_service.serving.deployment import deploy, shutdown
 
     is_over = threading.Event()
     with connected():

@@ -1,6 +1,6 @@
 """From a recipe to a gateway: which components run where, and what guards each.
 
-Whoever assembles a service (local.py, replicas.py) says how a component is reached; everything else is here.
+Whoever assembles a service (local.py, serving/) says how a component is reached; everything else is here.
 """
 
 import math

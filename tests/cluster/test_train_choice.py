@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 import yaml
 from transformers import LlamaForCausalLM
+from typer.testing import CliRunner
 
 from antiphon.errors import UserError
 from cluster.choice_recipe import ChoiceRecipe, load_choice_recipe
+from cluster.cli import app
+from cluster.recipe import load_recipe
 from cluster.train_choice import is_choice_run, resume_choice, train_choice
 from learner.choice.chooser import load_chooser
 from learner.choice.transitions import read_choices, read_transitions
@@ -261,3 +264,17 @@ def test_talks_end_as_they_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not {t.state for t in transitions} & {c.state for c in choices}
     torn = next(c for c in choices if c.state.count("\n") == 0)
     assert sorted(torn.values) == pytest.approx([0.5, 0.81, 0.81, 0.9])
+
+
+def test_the_commands_train_resume_and_tell_the_recipes_apart(overrides: list[str], tmp_path: Path) -> None:
+    recipe, run = RECIPES / "answer_choice.yaml", tmp_path / "run"
+    settings = [part for value in [*overrides, "run.num_updates=3"] for part in ("--set", value)]
+    trained = CliRunner().invoke(app, ["train-choice", str(recipe), "--run-dir", str(run), *settings])
+    assert trained.exit_code == 0, trained.output
+    assert "held-out accuracy" in trained.output
+    assert load_chooser(run / "model") is not None
+    again = CliRunner().invoke(app, ["resume", str(run)])
+    assert (again.exit_code, "is done: there is nothing to go on with" in again.output) == (0, True)
+    with pytest.raises(UserError, match="for choosing between texts") as refused:
+        load_recipe(recipe)
+    assert refused.value.remedy == f"antiphon train-choice {recipe}"

@@ -19,7 +19,8 @@ from reward_service.types import Sample, Score, Status
 from tests.reward_service.fakes_rewards import HERE, recipe, sample
 
 ray = pytest.importorskip("ray")
-deployment = pytest.importorskip("reward_service.deployment")
+deployment = pytest.importorskip("reward_service.serving.deployment")
+handle = pytest.importorskip("reward_service.serving.handle")
 
 pytestmark = pytest.mark.ray
 
@@ -62,9 +63,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def client(cluster: None) -> Iterator["deployment.HandleClient"]:
-    handle = deployment.deploy(CONFIG, "run-1")
-    yield deployment.HandleClient(handle, CONFIG)
+def client(cluster: None) -> Iterator["handle.HandleClient"]:
+    yield handle.HandleClient(deployment.deploy(CONFIG, "run-1"), CONFIG)
     deployment.shutdown("run-1")
 
 
@@ -72,14 +72,14 @@ def numbered(*ids: int, nap_s: float = 0.0) -> list[Sample]:
     return [sample(id=str(i), reference="x", metadata={"nap_s": nap_s}) for i in ids]
 
 
-def wait_until_scoring(client: "deployment.HandleClient") -> None:
+def wait_until_scoring(client: "handle.HandleClient") -> None:
     """Replicas that were lost are replaced."""
     deadline = time.monotonic() + 30.0
     while not all(s.is_ok for s in client.score(numbered(*range(8)))):
         assert time.monotonic() < deadline, "no replica took the place of the lost one"
 
 
-def test_the_service_scores_as_the_rubric_in_this_process_does(client: "deployment.HandleClient") -> None:
+def test_the_service_scores_as_the_rubric_in_this_process_does(client: "handle.HandleClient") -> None:
     batch = [
         sample("x", id="7", reference="x"),
         sample("y", id="8", reference="x"),
@@ -94,23 +94,23 @@ def test_the_service_scores_as_the_rubric_in_this_process_does(client: "deployme
     assert [s.value for s in there] == [71.0, 80.0, None]
 
 
-def test_a_client_may_be_sent_to_other_processes(client: "deployment.HandleClient") -> None:
+def test_a_client_may_be_sent_to_other_processes(client: "handle.HandleClient") -> None:
     @ray.remote(num_cpus=0)
-    def elsewhere(travelled: "deployment.HandleClient") -> list[float | None]:
+    def elsewhere(travelled: "handle.HandleClient") -> list[float | None]:
         return [s.value for s in travelled.score([sample(id="4", reference="x")])]
 
     assert ray.get(elsewhere.remote(client), timeout=60) == [40.0]
 
 
 def test_scores_keep_to_their_samples_over_replicas_of_different_speed(
-    client: "deployment.HandleClient",
+    client: "handle.HandleClient",
 ) -> None:
     """S16: batches of four on two replicas, the first ones slow."""
     batch = numbered(0, 1, 2, 3, nap_s=0.1) + numbered(*range(4, 30))
     assert [s.value for s in client.score(batch)] == [10.0 * i for i in range(30)]
 
 
-def test_the_door_opens_to_the_token_alone(client: "deployment.HandleClient") -> None:
+def test_the_door_opens_to_the_token_alone(client: "handle.HandleClient") -> None:
     url = f"http://127.0.0.1:{PORT}"
     assert httpx.post(f"{url}/v1/score", json={"samples": []}).status_code == 401
     assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
@@ -121,7 +121,7 @@ def test_the_door_opens_to_the_token_alone(client: "deployment.HandleClient") ->
 
 
 def test_a_function_that_ends_its_process_costs_its_own_sample_and_no_neighbour(
-    client: "deployment.HandleClient",
+    client: "handle.HandleClient",
 ) -> None:
     """S16: functions run in child processes, one sample at a time."""
     batch = [*numbered(0, 1, 2, 3), sample("exit", id="4", reference="x"), *numbered(5, 6, 7)]
@@ -130,7 +130,7 @@ def test_a_function_that_ends_its_process_costs_its_own_sample_and_no_neighbour(
     assert scores[4].status is Status.ERROR
 
 
-def test_a_regex_that_never_ends_is_gone_at_the_deadline(client: "deployment.HandleClient") -> None:
+def test_a_regex_that_never_ends_is_gone_at_the_deadline(client: "handle.HandleClient") -> None:
     # Two batches of four, so that both replicas hang.
     batch = [sample("hang", id=str(i), reference="x") for i in range(8)]
     start = time.monotonic()
@@ -139,9 +139,9 @@ def test_a_regex_that_never_ends_is_gone_at_the_deadline(client: "deployment.Han
     wait_until_scoring(client)
 
 
-def test_a_second_run_has_its_own_rubric_and_no_second_door(client: "deployment.HandleClient") -> None:
+def test_a_second_run_has_its_own_rubric_and_no_second_door(client: "handle.HandleClient") -> None:
     config = recipe({"name": "length", "max": 1})
-    second = deployment.HandleClient(deployment.deploy(config, "run-2"), config)
+    second = handle.HandleClient(deployment.deploy(config, "run-2"), config)
     assert second.score([sample("one")])[0].parts == {"length": 1.0}
     deployment.shutdown("run-2")
     with pytest.raises(UserError, match="only one run of a cluster can open the HTTP door"):
@@ -154,7 +154,7 @@ def test_a_mistake_in_the_recipe_starts_nothing(cluster: None) -> None:
         deployment.deploy(recipe({"name": "exact_mach"}), "run-4")
 
 
-def test_a_replica_that_cannot_start_says_why(client: "deployment.HandleClient") -> None:
+def test_a_replica_that_cannot_start_says_why(client: "handle.HandleClient") -> None:
     with pytest.raises(UserError, match="there is no weights file"):
         deployment.deploy(recipe({"name": f"{HERE}:Broken"}), "run-5")
     with pytest.raises(UserError, match=r"does not start within 2 s: .*CpuScorer \{'STARTING': 1\}"):
@@ -163,7 +163,7 @@ def test_a_replica_that_cannot_start_says_why(client: "deployment.HandleClient")
 
 def test_requests_that_wait_for_a_model_are_scored_together(cluster: None) -> None:
     config = recipe({"name": f"{HERE}:BatchSize", "service": {"cache": None, "batch_wait_s": 0.1}})
-    client = deployment.HandleClient(deployment.deploy(config, "own"), config)
+    client = handle.HandleClient(deployment.deploy(config, "own"), config)
     client.score([sample("warm", id="0")])
     # Eight threads ask for two samples each: a batch per request would say 2 everywhere.
     with ThreadPoolExecutor(8) as threads:
@@ -189,7 +189,7 @@ def test_replicas_killed_under_load_lose_nothing_and_score_nothing_twice(
         max_batch_size=8,
         retry={"num_retries": 8, "first_backoff_s": 0.5},
     )
-    client = deployment.HandleClient(deployment.deploy(config, f"chaos-{normalize}"), config)
+    client = handle.HandleClient(deployment.deploy(config, f"chaos-{normalize}"), config)
     seen: set[int] = set()
     answers: list[list[Score]] = []
 
@@ -223,11 +223,11 @@ def test_what_the_service_learned_goes_into_a_checkpoint_and_back(cluster: None)
     config = recipe(
         {"name": "length", "target": 0, "unit": "characters", "penalty": 0.1, "normalize": "running"}
     )
-    first = deployment.HandleClient(deployment.deploy(config, "before"), config)
+    first = handle.HandleClient(deployment.deploy(config, "before"), config)
     first.score([sample("x" * n, id=str(n)) for n in range(9)])
     state = first.state_dict()
     deployment.shutdown("before")
-    second = deployment.HandleClient(deployment.deploy(config, "after"), config)
+    second = handle.HandleClient(deployment.deploy(config, "after"), config)
     second.load_state_dict(json.loads(json.dumps(state)))
     assert second.state_dict() == state
     deployment.shutdown("after")
@@ -236,7 +236,7 @@ def test_what_the_service_learned_goes_into_a_checkpoint_and_back(cluster: None)
 def test_replicas_are_added_while_requests_queue(cluster: None) -> None:
     service = {"cache": None, "num_replicas": 1, "max_replicas": 2, "max_batch_size": 1, "num_cpus": 0.1}
     config = recipe({"name": f"{HERE}:BatchSize", "nap_s": 0.5, "service": service}, max_batch_size=1)
-    client = deployment.HandleClient(deployment.deploy(config, "bursts"), config)
+    client = handle.HandleClient(deployment.deploy(config, "bursts"), config)
     is_over = threading.Event()
 
     def ask(number: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-routing = pytest.importorskip("reward_service.routing")
+routing = pytest.importorskip("reward_service.serving.routing")
 
 
 @dataclass(frozen=True)

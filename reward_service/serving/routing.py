@@ -1,7 +1,8 @@
-"""Which replica gets a request: the one that owes this caller the fewest answers, in turn where they are even.
+"""Which replica gets a request: the one that owes this caller the fewest answers, in turn among equals.
 
-Serve's own choice goes by queue lengths that replicas reported when they accepted earlier requests. The requests
-of one large call leave before any report is back, and most of them went to one replica (benchmarks/reward_speed.py).
+Serve's own choice goes by queue lengths that replicas reported when they accepted earlier requests. The
+requests of one large call leave before any report is back, and most of them went to one replica
+(benchmarks/reward_speed.py).
 """
 
 from collections import Counter
