@@ -4,7 +4,7 @@ The components are the same; only this file and the files that it names know whi
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from cluster.parts import build_learner_process, build_worker
 from cluster.plan import Plan
 from cluster.ports import LearnerSide, RolloutSide
 from cluster.recipe import Recipe
+from cluster.resources import of_actor, of_learner
 from cluster.rewards import Rewards
 from reward_service.client import RewardClient
 from reward_service.opening import open_rewards
@@ -70,17 +71,17 @@ def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
         )
         learner_actor = (
             cast(Any, LearnerActor)
-            .options(num_cpus=cluster.learner_cpus, num_gpus=cluster.learner_gpus, name=f"{run_id}-learner")
+            .options(**_as_options(of_learner(recipe)), name=f"{run_id}-learner")
             .remote(make_process, learner_threads(recipe))
         )
         application = f"{run_id}-reward"
         rewards: RewardClient = (
-            HandleClient(deploy(recipe.reward, application), recipe.reward)
+            HandleClient(deploy(recipe.reward, application, cluster.resources.reward), recipe.reward)
             if recipe.reward.shared is None
             else open_rewards(recipe.reward)
         )
         make_worker = partial(build_worker, recipe, rewards)
-        options = {"num_cpus": cluster.cpus_per_actor, "num_gpus": cluster.gpus_per_actor}
+        options = _as_options(of_actor(recipe))
         rollouts = RayRollouts(
             lambda: (
                 cast(Any, RolloutActor).options(**options).remote(make_worker, recipe.rollout.num_threads)
@@ -99,3 +100,9 @@ def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
             learner.close()
             if recipe.reward.shared is None:
                 shutdown(application)
+
+
+def _as_options(amounts: Mapping[str, float]) -> dict[str, Any]:
+    """Amounts by resource, as Ray's options of an actor."""
+    own = {kind: amount for kind, amount in amounts.items() if kind not in ("CPU", "GPU")}
+    return {"num_cpus": amounts["CPU"], "num_gpus": amounts["GPU"], "resources": own}

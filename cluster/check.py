@@ -13,9 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cluster.plan import Plan, describe, prepare, reserved
+from cluster.plan import Plan, describe, prepare
 from cluster.progress import Progress
 from cluster.recipe import Recipe, parse_recipe
+from cluster.resources import reserved
 from cluster.run_dir import RunDir
 from cluster.stop import Interrupted
 from cluster.train import DONE, resume_run, start_run
@@ -86,9 +87,9 @@ def _caps(recipe: Recipe) -> list[str]:
 
 def _resources(recipe: Recipe) -> dict[str, Any]:
     """What the recipe reserves, beside what is here. Another cluster is asked when the run starts."""
-    needs = reserved(recipe)
+    needs, unit = reserved(recipe), {"CPU": "CPUs", "GPU": "GPUs"}
     return {
-        "reserved": f"{needs['CPU']:g} CPUs, {needs['GPU']:g} GPUs",
+        "reserved": ", ".join(f"{amount:g} {unit.get(kind, kind)}" for kind, amount in needs.items()),
         "here": f"{os.cpu_count()} CPUs",
         "torch threads": f"{recipe.rollout.num_actors} x {recipe.rollout.num_threads} actors + "
         f"{recipe.learner.num_threads or os.cpu_count()} learner",

@@ -42,15 +42,23 @@ def train(
     run_dir: Annotated[
         Path | None, typer.Option(help="Where the run is kept; runs/<name> if not given.")
     ] = None,
+    resume_if_exists: Annotated[
+        bool, typer.Option("--resume-if-exists", help="Go on with the run if the folder holds one.")
+    ] = False,
     overrides: Overrides = [],  # noqa: B006  typer reads the default, nobody changes it
 ) -> None:
     """Train a model as a recipe says."""
     from cluster.plan import prepare
     from cluster.recipe import load_recipe
     from cluster.run_dir import RunDir, new_run_dir
+    from cluster.start_or_resume import start_or_resume
     from cluster.train import start_run
 
     checked = load_recipe(recipe, overrides)
+    if resume_if_exists:
+        folder = RunDir(run_dir or Path("runs", checked.run.name))
+        _finish(folder, start_or_resume(checked, folder, _progress(checked)))
+        return
     folder = RunDir(run_dir) if run_dir else new_run_dir(checked.run.name)
     _finish(folder, start_run(prepare(checked), folder, _progress(checked)))
 

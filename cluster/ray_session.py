@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import ray
 
 from antiphon.errors import UserError
-from cluster.plan import reserved
 from cluster.recipe import Recipe
+from cluster.resources import check_fit
 
 
 @contextmanager
@@ -43,22 +43,6 @@ def connected() -> Iterator[None]:
     finally:
         if not is_joined:
             ray.shutdown()
-
-
-def check_fit(recipe: Recipe, resources: dict[str, float]) -> None:
-    """Whether the cluster has the CPUs and GPUs that the recipe reserves.
-
-    Raises:
-        UserError: with the sum, and what to lower.
-    """
-    for kind, need in reserved(recipe).items():
-        has = resources.get(kind, 0.0)
-        if need > has:
-            raise UserError(
-                f"rollout.num_actors {recipe.rollout.num_actors}, the learner and the reward service "
-                f"need {need:g} {kind}s, the cluster has {has:g}",
-                remedy=f"set rollout.num_actors or cluster.{kind.lower()}s_per_actor lower, or add nodes",
-            )
 
 
 def _start() -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import yaml
 from pydantic import Field, model_validator
@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from antiphon import plugins
 from antiphon.errors import UserError
 from antiphon.settings import Settings, parse
+from cluster.cluster_config import ClusterConfig
 from cluster.evaluation import EvaluationConfig
 from cluster.metrics import MetricsConfig
 from learner.learner import LearnerConfig
@@ -45,27 +46,6 @@ class RunConfig(Settings):
     """Save before the first and after every so many updates; 0: only at the end, and when it is stopped."""
     num_checkpoints: int = Field(3, ge=1)
     """How many are kept; the oldest are deleted after a newer one is whole."""
-
-
-class ClusterConfig(Settings):
-    """Where the processes live and how long anything may take."""
-
-    mode: Literal["ray", "inline"] = "ray"
-    """`inline` runs the same parts in this process, without Ray: for breakpoints."""
-    cpus_per_actor: float = Field(0.5, ge=0.0)
-    """What Ray reserves for a rollout actor."""
-    gpus_per_actor: float = Field(0.0, ge=0.0)
-    """The same, of GPUs."""
-    learner_cpus: float = Field(0.5, ge=0.0)
-    """What Ray reserves for the learner."""
-    learner_gpus: float = Field(0.0, ge=0.0)
-    """The same, of GPUs."""
-    max_restarts: int = Field(10, ge=0)
-    """Rollout actors that may be replaced before the run gives up."""
-    start_deadline_s: float = Field(180.0, gt=0.0)
-    """For Ray, the actors and the reward service to come up, and for actors to take new weights."""
-    stall_deadline_s: float = Field(1800.0, gt=0.0)
-    """Without any progress for so long the run ends with stacks on stderr and a post-mortem."""
 
 
 class Recipe(Settings):

@@ -41,6 +41,7 @@ from cluster.loop import Loop
 from cluster.plan import prepare
 from cluster.progress import Progress
 from cluster.recipe import Recipe, parse_recipe, read_recipe, with_setting
+from cluster.resources import of_actor, of_learner
 from cluster.run_dir import new_run_dir
 from cluster.train import DONE, INTERRUPTED, Attempt
 
@@ -128,12 +129,10 @@ class Antiphon(Algorithm):
     def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
         """What a trial reserves; see the module's docstring. In one process it is one bundle."""
         resolved = cls.get_default_config().update_from_dict(config)
-        recipe = resolved.to_recipe()
-        cluster, reward = recipe.cluster, recipe.reward
-        learner = {"CPU": cluster.learner_cpus, "GPU": cluster.learner_gpus}
-        actor = {"CPU": cluster.cpus_per_actor, "GPU": cluster.gpus_per_actor}
-        if cluster.mode == "inline":
-            return PlacementGroupFactory([{kind: learner[kind] + actor[kind] for kind in learner}])
+        recipe, reward = resolved.to_recipe(), resolved.to_recipe().reward
+        learner, actor = of_learner(recipe), of_actor(recipe)
+        if recipe.cluster.mode == "inline":
+            return PlacementGroupFactory([{kind: learner[kind] + actor[kind] for kind in ("CPU", "GPU")}])
         trial = {"CPU": reward.num_replicas * reward.num_cpus_per_replica}
         parts = [b for b in (learner, *[actor] * recipe.rollout.num_actors) if any(b.values())]
         return PlacementGroupFactory([trial, *parts], strategy=resolved.placement_strategy)

@@ -104,6 +104,15 @@ def reserved(config: RewardConfig) -> dict[str, float]:
     }
 
 
+def num_processes(config: RewardConfig) -> int:
+    """The processes that the service starts with: replicas, and the gateway in front of them."""
+    if is_simple(config) and not config.http.enabled:
+        return config.num_replicas
+    placed = placements(config)
+    quick = config.num_replicas * bool(placed["cpu"] or placed["isolated"])
+    return quick + sum(c.service.num_replicas for _, c in placed["own"]) + 1
+
+
 def is_bundled(component: ComponentConfig, reward: Reward) -> bool:
     """Whether it is asked together with others: quick, and once for each completion."""
     return reward.placement == "cpu" and component.num_repeats == 1

@@ -8,6 +8,8 @@ One application per run, named by the caller.
 """
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ray import serve
@@ -38,6 +40,7 @@ MAX_ONGOING = 256
 
 ROUTER = RequestRouterConfig.model_validate({"request_router_class": FewestOwed})
 
+NOWHERE_IN_PARTICULAR: Mapping[str, float] = MappingProxyType({})
 COMMON: dict[str, Any] = {
     "graceful_shutdown_timeout_s": GRACE_S,
     "graceful_shutdown_wait_loop_s": POLL_S,
@@ -47,8 +50,12 @@ COMMON: dict[str, Any] = {
 """Settings of every deployment."""
 
 
-def deploy(config: RewardConfig, name: str) -> DeploymentHandle:
+def deploy(
+    config: RewardConfig, name: str, resources: Mapping[str, float] = NOWHERE_IN_PARTICULAR
+) -> DeploymentHandle:
     """Starts the service called `name` in the connected Ray cluster; returns when it scores.
+
+    `resources` are custom resources that each of its processes asks for, so that it lands on their nodes.
 
     Raises:
         UserError: a mistake in the recipe (before anything is started), a replica that does not start, or
@@ -57,7 +64,7 @@ def deploy(config: RewardConfig, name: str) -> DeploymentHandle:
     check_rewards(config)
     token = token_of(config.http)
     start_serve_outside(config.http)
-    application = _application(config, None if token is None else digest(token))
+    application = build_application(config, None if token is None else digest(token), resources)
     route = "/" if config.http.enabled else None
     try:
         serve.run_many(
@@ -77,26 +84,29 @@ def shutdown(name: str) -> None:
     serve.delete(name)
 
 
-def _application(config: RewardConfig, token_digest: bytes | None) -> serve.Application:
+def build_application(
+    config: RewardConfig, token_digest: bytes | None, resources: Mapping[str, float]
+) -> serve.Application:
     """The gateway in front of its scorers, or a service so simple that it needs none."""
+    placed_on = {"resources": dict(resources)}
     if is_simple(config) and not config.http.enabled:
-        return _quick(config, GATEWAY, Simple)
+        return _quick(config, GATEWAY, Simple, placed_on)
     placed = placements(config)
     scorers = {}
     if placed["cpu"] or placed["isolated"]:
-        scorers[BUNDLE] = _quick(config, CPU, CpuScorer)
+        scorers[BUNDLE] = _quick(config, CPU, CpuScorer, placed_on)
     for where, component in placed["own"]:
         service = component.service
         scorers[component.shown_as] = serve.deployment(
             name=_deployment_name(where, component.shown_as),
-            ray_actor_options={"num_cpus": service.num_cpus, "num_gpus": service.num_gpus},
+            ray_actor_options={"num_cpus": service.num_cpus, "num_gpus": service.num_gpus, **placed_on},
             max_ongoing_requests=service.max_ongoing_requests,
             **_replicas(service.num_replicas, service.max_replicas, target=4.0),
             **COMMON,
         )(OwnScorer).bind(component, where)
     gateway = serve.deployment(
         name=GATEWAY,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0, **placed_on},
         max_ongoing_requests=MAX_ONGOING,
         max_queued_requests=config.http.max_waiting,
         **COMMON,
@@ -104,12 +114,12 @@ def _application(config: RewardConfig, token_digest: bytes | None) -> serve.Appl
     return gateway.bind(config, scorers, token_digest)
 
 
-def _quick(config: RewardConfig, name: str, scorer: type) -> serve.Application:
+def _quick(config: RewardConfig, name: str, scorer: type, placed_on: Mapping[str, Any]) -> serve.Application:
     """The replicas for quick components."""
     deployment: Any = serve.deployment(
         name=name,
         request_router_config=ROUTER,
-        ray_actor_options={"num_cpus": config.num_cpus_per_replica},
+        ray_actor_options={"num_cpus": config.num_cpus_per_replica, **placed_on},
         max_ongoing_requests=config.max_ongoing_requests,
         **_replicas(config.num_replicas, config.max_replicas, target=2.0),
         **COMMON,

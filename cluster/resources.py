@@ -1,0 +1,79 @@
+"""What a run asks Ray for, and whether the cluster has it. Knows the recipe, and nothing of Ray.
+
+A request that no node can meet stays pending for ever in Ray: it is refused here, with the sums.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from antiphon.errors import UserError
+from cluster.recipe import Recipe
+from reward_service import lines as reward_lines
+
+ROLES = ("rollout", "learner", "reward")
+SETTINGS = {
+    "CPU": "rollout.num_actors or cluster.cpus_per_actor lower",
+    "GPU": "rollout.num_actors or cluster.gpus_per_actor lower",
+}
+"""What helps where Ray's own resources are short."""
+
+
+def of_actor(recipe: Recipe) -> dict[str, float]:
+    """What a rollout actor asks for, by resource."""
+    cluster = recipe.cluster
+    return {"CPU": cluster.cpus_per_actor, "GPU": cluster.gpus_per_actor, **cluster.resources.rollout}
+
+
+def of_learner(recipe: Recipe) -> dict[str, float]:
+    """What the learner asks for, by resource."""
+    cluster = recipe.cluster
+    return {"CPU": cluster.learner_cpus, "GPU": cluster.learner_gpus, **cluster.resources.learner}
+
+
+def reserved(recipe: Recipe) -> dict[str, float]:
+    """What Ray reserves for the actors, the learner and the reward service when the run starts, by resource;
+    CPU and GPU always among them."""
+    total: Counter[str] = Counter()
+    total.update(of_learner(recipe))
+    total.update({kind: recipe.rollout.num_actors * n for kind, n in of_actor(recipe).items()})
+    if recipe.reward.shared is None:
+        num_processes = reward_lines.num_processes(recipe.reward)
+        total.update(reward_lines.reserved(recipe.reward))
+        total.update({kind: num_processes * n for kind, n in recipe.cluster.resources.reward.items()})
+    return dict(total)
+
+
+def check_fit(recipe: Recipe, there: Mapping[str, float]) -> None:
+    """Whether the cluster has what the recipe reserves, or may grow to it.
+
+    Args:
+        there: what the nodes that are up offer, by resource.
+
+    Raises:
+        UserError: with the sum, what there is, and what to change.
+    """
+    limit = recipe.cluster.autoscaled_to
+    for kind, need in reserved(recipe).items():
+        has = max(there.get(kind, 0.0), limit.get(kind, 0.0))
+        # Sums of decimal fractions are not exact; Ray counts in units of 0.0001.
+        if need > has + 1e-6:
+            raise UserError(_problem(recipe, kind, need, has), remedy=_remedy(recipe, kind))
+
+
+def _problem(recipe: Recipe, kind: str, need: float, has: float) -> str:
+    scope = "the cluster has" if kind not in recipe.cluster.autoscaled_to else "the cluster grows to"
+    unit = f"{kind}s" if kind in SETTINGS else f"of the resource {kind!r}"
+    return (
+        f"rollout.num_actors {recipe.rollout.num_actors}, the learner and the reward service "
+        f"need {need:g} {unit}, {scope} {has:g}"
+    )
+
+
+def _remedy(recipe: Recipe, kind: str) -> str:
+    if kind in SETTINGS:
+        return f"set {SETTINGS[kind]}, or add nodes; cluster.autoscaled_to says what an autoscaler may add"
+    asking = [role for role in ROLES if kind in getattr(recipe.cluster.resources, role)]
+    return (
+        f"change cluster.resources.{asking[0]}, or start nodes that offer {kind!r} (`ray start --resources`, "
+        "`resources:` of a KubeRay group); cluster.autoscaled_to says what an autoscaler may add"
+    )
