@@ -8,6 +8,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from antiphon.errors import UserError
+from rollout.engines.fused import FusedDecoder
 from rollout.engines.kv_cache import SlotCache
 from rollout.engines.passes import Said, decode, prefill
 
@@ -48,7 +49,7 @@ def require_supported(model: PreTrainedModel) -> None:
 
 
 @torch.no_grad()
-def require_same_answer(model: PreTrainedModel) -> None:
+def require_same_answer(model: PreTrainedModel, fused: FusedDecoder | None = None) -> None:
     """Tries two short texts of different length, through slots and alone.
 
     There are architectures that take masks and positions and then go their own way (relative biases, or
@@ -58,7 +59,7 @@ def require_same_answer(model: PreTrainedModel) -> None:
         UserError: the answers differ by more than rounding.
     """
     texts = ((1, 0, 1, 1, 0), (0, 1))
-    by_slots = _through_slots(model, texts)
+    by_slots = _through_slots(model, texts, fused=fused)
     for text, answer in zip(texts, by_slots.logits, strict=True):
         alone = model(input_ids=torch.tensor([text], device=model.device), use_cache=False).logits[0, -1]
         difference = (answer.float().log_softmax(-1) - alone.float().log_softmax(-1)).abs().max()
@@ -73,14 +74,14 @@ def require_same_answer(model: PreTrainedModel) -> None:
 
 
 @torch.no_grad()
-def require_same_states(model: PreTrainedModel) -> None:
+def require_same_states(model: PreTrainedModel, fused: FusedDecoder | None = None) -> None:
     """Tries whether what comes into the unembedding are the last hidden states, from which Q functions learn.
 
     Raises:
         UserError: the model does something in between, or has no unembedding that is called.
     """
     texts, trunk = ((1, 0, 1, 1, 0), (0, 1)), model.base_model
-    for text, states in zip(texts, _states_through_slots(model, texts), strict=True):
+    for text, states in zip(texts, _states_through_slots(model, texts, fused), strict=True):
         plain = trunk(input_ids=torch.tensor([text], device=model.device), use_cache=False).last_hidden_state
         plain = plain[0, -1]
         bound = min(2**13 * torch.finfo(plain.dtype).eps, 1.0) * max(1.0, float(plain.abs().max()))
@@ -93,19 +94,24 @@ def require_same_states(model: PreTrainedModel) -> None:
             )
 
 
-def _states_through_slots(model: PreTrainedModel, texts: tuple[tuple[int, ...], ...]) -> Tensor:
+def _states_through_slots(
+    model: PreTrainedModel, texts: tuple[tuple[int, ...], ...], fused: FusedDecoder | None
+) -> Tensor:
     """[n, H]; [n, 0] if nothing comes into an unembedding."""
     if model.get_output_embeddings() is None:
         return torch.empty(len(texts), 0)
     try:
-        return _through_slots(model, texts, reads_states=True).states
+        return _through_slots(model, texts, reads_states=True, fused=fused).states
     except IndexError:
         # The model multiplies with the weight by itself.
         return torch.empty(len(texts), 0)
 
 
 def _through_slots(
-    model: PreTrainedModel, texts: tuple[tuple[int, ...], ...], reads_states: bool = False
+    model: PreTrainedModel,
+    texts: tuple[tuple[int, ...], ...],
+    reads_states: bool = False,
+    fused: FusedDecoder | None = None,
 ) -> Said:
     """What comes after each text: all but the last token prefilled, the last one decoded."""
     cache = SlotCache(len(texts))
@@ -116,4 +122,4 @@ def _through_slots(
     cache.put(rows, batch.layers, torch.arange(len(texts), device=model.device), batch.max_length)
     last = torch.tensor([text[-1] for text in texts], device=model.device)
     position = torch.tensor([len(p) for p in prompts], device=model.device)
-    return decode(model, cache, last, position, reads_states)
+    return fused(cache, last, position) if fused else decode(model, cache, last, position, reads_states)

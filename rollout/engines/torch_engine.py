@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from antiphon.cpu_linear import speed_up
 from rollout.engines.base import Engine
+from rollout.engines.fused import fused_decoder
 from rollout.engines.guidance import played
 from rollout.engines.kv_cache import SlotCache
 from rollout.engines.passes import Prefilled, Said, TokenIds, decode, prefill
@@ -57,7 +58,8 @@ class TorchEngine(Engine):
         require_supported(model)
         self._model = model.eval()
         speed_up(model)
-        require_same_answer(model)
+        self._fused = fused_decoder(model)
+        require_same_answer(model, self._fused)
         self._settings = config
         self._waiting: deque[tuple[int, Request]] = deque()
         self._table = SlotTable(config.num_slots, model.device)
@@ -75,7 +77,7 @@ class TorchEngine(Engine):
             UserError: the model's last hidden states are not what its unembedding sees.
         """
         super().follow(guide)
-        require_same_states(self._model)
+        require_same_states(self._model, self._fused)
         speed_up(guide)
 
     @torch.no_grad()
@@ -173,7 +175,10 @@ class TorchEngine(Engine):
         rows = torch.arange(table.num_rows, device=self._model.device)
         position = table["position"][rows]
         last = table["last_token"][rows]
-        said = decode(self._model, self._cache, last, position, self.guide is not None)
+        if self._fused is not None:
+            said = self._fused(self._cache, last, position)
+        else:
+            said = decode(self._model, self._cache, last, position, self.guide is not None)
         table["position"][rows] = position + 1
         return rows, said
 

@@ -10,6 +10,8 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from rollout.types import Completion, Request, Sampling
@@ -41,6 +43,8 @@ def tiny_model(kind: str, seed: int = 0) -> PreTrainedModel:
     }
     if kind == "qwen2":
         return Qwen2ForCausalLM(Qwen2Config(**shape)).eval()
+    if kind == "qwen3":
+        return Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=8)).eval()
     return LlamaForCausalLM(LlamaConfig(**shape)).eval()
 
 

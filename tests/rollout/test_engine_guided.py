@@ -230,7 +230,7 @@ def test_the_scripted_engine_takes_a_guide_and_says_its_lines() -> None:
 
 
 def test_a_model_that_changes_its_states_before_the_unembedding_is_refused() -> None:
-    model = tiny_model("llama")
+    model = tiny_model("gpt2")
     model.lm_head.register_forward_pre_hook(lambda _, arguments: (arguments[0] / 2,))
     engine = TorchEngine(TorchEngine.Config(), model, (EOS,))
     with pytest.raises(UserError, match="changes its hidden states before the unembedding"):

@@ -32,7 +32,7 @@ from tests.rollout.fakes_engines import (
     tiny_model,
 )
 
-KINDS = ("llama", "gpt2", "qwen2")
+KINDS = ("llama", "gpt2", "qwen2", "qwen3")
 
 
 def engine_for(model: PreTrainedModel, num_slots: int = 4, max_prefill_tokens: int = 32) -> TorchEngine:
@@ -52,7 +52,8 @@ def watched_engine(
     num_slots: int, max_prefill_tokens: int = 4096
 ) -> tuple[TorchEngine, list[tuple[int, ...]]]:
     """An engine that nothing but length stops, and the shape of all that will be run through its model."""
-    model, shapes = tiny_model("llama"), []
+    # One of those that are decoded by their own forward, where it can be watched.
+    model, shapes = tiny_model("gpt2"), []
 
     def note(_module: object, _args: object, options: dict[str, torch.Tensor]) -> None:
         shapes.append(tuple(options["input_ids"].shape))
