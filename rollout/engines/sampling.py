@@ -6,9 +6,15 @@ off the very distribution that was drawn from, it is exact for every temperature
 Shapes: N rows, V words of the vocabulary.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
+
+MIN_BLOCK, MAX_BLOCK = 32, 256
+"""Words that are summed together first, where they divide the vocabulary evenly."""
+_BELOW_ONE = math.nextafter(1.0, 0.0)
 
 
 def uniforms(seed: int, num: int) -> np.ndarray:
@@ -31,6 +37,9 @@ def distribution(logits: Tensor, temperature: Tensor) -> Tensor:
         [N, V] float32.
     """
     _check_rows(logits, temperature)
+    if bool((temperature == 1).all()):
+        # The usual case: one pass less over the logits.
+        return logits.float().softmax(-1)
     is_greedy = temperature == 0
     scaled = logits.float() / temperature.masked_fill(is_greedy, 1.0)[:, None]
     probabilities = scaled.softmax(-1)
@@ -92,11 +101,36 @@ def pick(probabilities: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         Token ids [N] int64 and their log-probabilities [N] float32 (NaN where the row is not finite).
     """
     _check_rows(probabilities, uniform)
+    num_rows, num_words = probabilities.shape
+    block = math.gcd(num_words, MAX_BLOCK)
+    if MIN_BLOCK <= block < num_words:
+        token = _two_steps(probabilities.view(num_rows, -1, block), uniform[:, None])
+    else:
+        token = _invert(probabilities, uniform[:, None])
+    return token.squeeze(1), probabilities.gather(1, token).squeeze(1).log()
+
+
+def _two_steps(blocks: Tensor, uniform: Tensor) -> Tensor:
+    """[N, M, K], [N, 1] -> [N, 1]: the word at the uniform number in M blocks of K words laid side by side.
+
+    First the block, then the word: a running sum over all words is the dearest part of a draw.
+    """
+    size = blocks.shape[2]
+    mass = blocks.sum(-1).cumsum(-1, dtype=torch.float64)
+    aim = uniform * mass[:, -1:]
+    block = torch.searchsorted(mass, aim, right=True).clamp_max_(blocks.shape[1] - 1)
+    before = torch.where(block > 0, mass.gather(1, (block - 1).clamp_min_(0)), 0.0)
+    own = blocks.gather(1, block[:, :, None].expand(-1, -1, size)).squeeze(1)
+    share = (aim - before) / (mass.gather(1, block) - before)
+    return block * size + _invert(own, share)
+
+
+def _invert(probabilities: Tensor, share: Tensor) -> Tensor:
+    """[N, V], [N, 1] -> [N, 1]: the first word at which the running sum exceeds this share of its end."""
     # float64, because in float32 the tail of a large vocabulary is lost in the sum.
     cumulative = probabilities.cumsum(-1, dtype=torch.float64)
-    aim = uniform[:, None] * cumulative[:, -1:]
-    token = torch.searchsorted(cumulative, aim, right=True).clamp_max_(probabilities.shape[1] - 1)
-    return token.squeeze(1), probabilities.gather(1, token).squeeze(1).log()
+    aim = share.clamp_max(_BELOW_ONE) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, aim, right=True).clamp_max_(probabilities.shape[1] - 1)
 
 
 def _check_rows(matrix: Tensor, *columns: Tensor) -> None:

@@ -86,6 +86,24 @@ def test_pick_tells_the_words_of_a_faint_tail_apart() -> None:
     torch.testing.assert_close(logprob, torch.full((4,), -30 * math.log(2.0)))
 
 
+def test_a_large_vocabulary_is_drawn_from_as_if_it_were_summed_in_one_go() -> None:
+    torch.manual_seed(0)
+    # 3 blocks of 256, with words, and a whole block, that have no mass.
+    probabilities = torch.randn(64, 768).mul(4).softmax(-1)
+    probabilities[:, 200:520] = 0.0
+    uniform = torch.rand(64, dtype=torch.float64)
+    cumulative = probabilities.double().cumsum(-1)
+    expected = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(-1)
+    token, logprob = pick(probabilities, uniform)
+    assert torch.equal(token, expected)
+    assert torch.equal(logprob, probabilities[torch.arange(64), token].log())
+    ends = torch.tensor([0.0, math.nextafter(1.0, 0.0)], dtype=torch.float64)
+    first_and_last, _ = pick(probabilities[:1].expand(2, -1).contiguous(), ends)
+    has_mass = probabilities[0].nonzero().squeeze(1)
+    assert first_and_last[0] == has_mass[0]
+    assert probabilities[0, first_and_last[1]] > 0
+
+
 def test_what_is_not_finite_stays_visible_in_the_logprob() -> None:
     logits = torch.tensor([[0.0, math.nan], [0.0, math.inf], [-math.inf, -math.inf], [math.nan, 0.0]])
     probabilities = distribution(logits, column(1.0, 1.0, 1.0, 0.0))
