@@ -4,7 +4,7 @@
 
 Runs recipes/walks_*.yaml, each on the graph of each seed, one after the other and each in one process. A run
 that is already there is read and not made again. Prints a Markdown table of means over the graphs, and one
-JSON line with every run. See docs/random_walks.md.
+JSON line with every run; --plot draws the curves. See docs/random_walks.md.
 """
 
 import argparse
@@ -12,7 +12,8 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,6 +88,41 @@ def read(folder: Path, recipe: str, seed: int, target: float) -> Result:
     )
 
 
+def curve(folder: Path) -> list[tuple[int, float]]:
+    """(walks played, optimality) of every measurement of a run."""
+    points, played = [], 0
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        played = int(row.get("rollout/samples_total", played))
+        if METRIC in row:
+            points.append((played, float(row[METRIC])))
+    return points
+
+
+def plot(folders: Mapping[str, Sequence[Path]], target: float, path: Path) -> None:
+    """The mean over the graphs for each recipe; those that play nothing are a line of their last value."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.0, 4.0), layout="constrained")
+    for number, (recipe, runs) in enumerate(folders.items()):
+        curves = [curve(run) for run in runs]
+        played = [x for x, _ in curves[0]]
+        mean = [statistics.fmean(c[i][1] for c in curves) for i in range(len(played))]
+        if played[-1] == 0:
+            axes.axhline(mean[-1], color=f"C{number}", linestyle="--", label=f"{recipe} (plays nothing)")
+        else:
+            axes.plot(played, mean, "o-", color=f"C{number}", markersize=3, label=recipe)
+    axes.axhline(target, color="black", linewidth=0.6, linestyle=":")
+    axes.set(xlabel="walks played", ylabel="optimality, mean over the graphs", ylim=(0.0, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="lower right")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
 def table(results: Sequence[Result], target: float) -> str:
     """A line per recipe: means over the graphs, and the lowest."""
     lines = [
@@ -114,13 +150,17 @@ def main() -> None:
     parser.add_argument("--seeds", default=SEEDS, help="of the graphs")
     parser.add_argument("--target", type=float, default=0.95, help="optimality to be reached")
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
+    parser.add_argument("--plot", type=Path, help="draw the curves into this .svg or .png")
     options = parser.parse_args()
-    results = []
+    results, folders = [], defaultdict(list)
     for recipe in options.recipes.split(","):
         for seed in (int(s) for s in options.seeds.split(",")):
             folder = run(recipe, seed, options.out, options.settings)
             results.append(read(folder, recipe, seed, options.target))
+            folders[recipe].append(folder)
             print(results[-1], file=sys.stderr)
+    if options.plot:
+        plot(folders, options.target, options.plot)
     print(table(results, options.target))
     print(json.dumps({"benchmark": "random_walks", "runs": [asdict(r) for r in results]}))
 

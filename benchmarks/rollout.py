@@ -49,16 +49,16 @@ def open_model(name: str, dtype: torch.dtype) -> PreTrainedModel:
     """`tiny` with random weights, a folder, or a model that recipes can name."""
     torch.manual_seed(0)
     if name == "tiny":
-        return AutoModelForCausalLM.from_config(TINY).to(dtype).eval()
+        return AutoModelForCausalLM.from_config(TINY).eval().to(dtype=dtype)
     if Path(name).is_dir():
         return AutoModelForCausalLM.from_pretrained(name, dtype=dtype).eval()
-    return load_model(ModelConfig(name=name), seed=0).to(dtype).eval()
+    return load_model(ModelConfig(name=name), seed=0).eval().to(dtype=dtype)
 
 
 def workload(options: argparse.Namespace, vocab_size: int) -> tuple[list[list[int]], list[int]]:
     """Prompts as token ids, and how many tokens each is to be continued by."""
     draw = random.Random(0)
-    prompts = []
+    prompts: list[list[int]] = []
     while len(prompts) < options.prompts:
         length = draw.randint(*PROMPT_LENGTHS)
         prompt = [draw.randrange(LOWEST_TOKEN_ID, vocab_size) for _ in range(length)]
@@ -160,7 +160,7 @@ def main() -> None:
     ours = by_engine(deepcopy(model), prompts, wanted, options.slots)
     peer = by_transformers(model, prompts, wanted, options.slots)
     vllm = Vllm(options.vllm, options.model, options) if options.vllm else None
-    taken: dict[str, list[float]] = {"engine": [], "transformers": []} | ({"vllm": []} if vllm else {})
+    taken: dict[str, list[float]] = {"engine": [], "transformers": [], **({"vllm": []} if vllm else {})}
     for _ in range(options.rounds + 1):
         taken["engine"].append(seconds(ours))
         taken["transformers"].append(seconds(peer))
