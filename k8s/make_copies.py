@@ -14,8 +14,8 @@ RAY_JOB = "/spec/rayClusterSpec/"
 PLACES = {"raycluster": "/spec/", "rayservice": "/spec/rayClusterConfig/"}
 """Where the cluster is, by the name of a patch's file."""
 CLUSTER = """\
-# For work at a desk: a cluster that stays, to which jobs are submitted (docs/clusters.md). The autoscaler takes
-# rollout nodes back while nothing runs; the learner's node stays.
+# For work at a desk: a cluster that stays, to which jobs are submitted (docs/clusters.md). The autoscaler
+# takes rollout nodes back while nothing runs; the learner's node stays.
 apiVersion: ray.io/v1
 kind: RayCluster
 metadata:

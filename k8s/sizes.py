@@ -47,8 +47,8 @@ class Model:
 
     @property
     def learner_gpu_bytes(self) -> float:
-        """On each of the learner's GPUs, everything split evenly but the activations, which each has of its own
-        micro-batch. Autocast keeps a copy in half precision."""
+        """On each of the learner's GPUs: everything split evenly but the activations of its own micro-batch.
+        Autocast keeps a copy in half precision."""
         states = (MASTER + MOMENTS + GRADIENTS + HALF) * self.num_parameters / self.num_learner_gpus
         return states + ACTIVATION * self.num_layers * self.hidden_size * self.micro_batch_tokens
 
@@ -70,7 +70,7 @@ class Model:
 
     @property
     def actor_host_bytes(self) -> float:
-        """While it starts, the model is read in float32 and then halved; weights arrive by the object store."""
+        """While it starts, a model is read in float32 and halved; weights arrive by the object store."""
         return (MASTER + HALF) * self.num_parameters + self.object_store_bytes + ROOM_BYTES
 
     @property
