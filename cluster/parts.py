@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from antiphon import plugins
 from antiphon.seeds import derive
-from cluster.plan import build_algorithm, build_encoder
+from cluster.plan import build_algorithm, build_encoder, build_environment
 from cluster.recipe import Recipe
 from cluster.replaying import open_logged
 from learner.learner import Learner, in_training_precision
@@ -18,6 +18,7 @@ from learner.supervised import Pair
 from reward_service.client import RewardClient
 from rollout.engines.base import Engine
 from rollout.models import eos_token_ids, load_model, load_tokenizer
+from rollout.player import Player
 from rollout.q_function import QFunction, for_model
 from rollout.worker import Worker
 
@@ -50,9 +51,10 @@ def build_guide(recipe: Recipe, model: PreTrainedModel) -> QFunction | None:
         return for_model(config, model).float()
 
 
-def build_worker(recipe: Recipe, rewards: RewardClient) -> Worker:
-    """A rollout worker with a model of its own."""
-    return Worker(build_engine(recipe), rewards, build_encoder(recipe).decode)
+def build_worker(recipe: Recipe, rewards: RewardClient, engine: Engine | None = None) -> Worker:
+    """A rollout worker with an engine that has a model of its own, or with a given one."""
+    player = Player(engine or build_engine(recipe), build_environment(recipe), build_encoder(recipe))
+    return Worker(player, rewards)
 
 
 def build_learner_process(

@@ -20,6 +20,7 @@ from reward_service.trial import try_rewards
 from reward_service.types import Sample
 from rollout.encoding import Encoder
 from rollout.engines.base import Engine
+from rollout.environments.base import Environment
 from rollout.models import load_config, load_tokenizer, max_context
 from rollout.prompts import read_source
 from rollout.types import Prompt
@@ -53,10 +54,12 @@ def prepare(recipe: Recipe) -> Plan:
     check_playing(recipe, algorithm, engine)
     check_replay(recipe, algorithm)
     reward_lines.check_rewards(recipe.reward)
-    encoder = build_encoder(recipe)
+    environment, encoder = build_environment(recipe), build_encoder(recipe)
     split = read_source(recipe.data, "data")
     train = encoder.encode_all(split.train, "data (train)")
     held_out = encoder.encode_all(split.held_out, "data (held out)")
+    for prompt in (train[0], held_out[0]):
+        environment.start(prompt, seed=0)
     try_rewards(recipe.reward, _sample(held_out[0]))
     pairs = _pairs(train, encoder) if recipe.warm_up else ()
     recipe, limits = with_absolute_stores(recipe), limits_of(recipe)
@@ -91,14 +94,32 @@ def build_algorithm(recipe: Recipe) -> Algorithm:
     return algorithm
 
 
+def build_environment(recipe: Recipe) -> Environment:
+    """What answers the policy.
+
+    Raises:
+        UserError: no such environment, a wrong setting, or something that it needs is not there.
+    """
+    environment_class, config = plugins.configure(
+        Environment, "rollout.environments", recipe.rollout.environment, "rollout.environment"
+    )
+    environment: Environment = environment_class(config)
+    return environment
+
+
 def build_encoder(recipe: Recipe) -> Encoder:
     """Tokenizer and chat format of the recipe, with the room that the model's context leaves."""
     return Encoder(
         recipe.encoding,
         load_tokenizer(recipe.model),
         context_length=max_context(load_config(recipe.model)),
-        max_new_tokens=recipe.rollout.sampling.max_new_tokens,
+        max_new_tokens=_max_completion(recipe),
     )
+
+
+def _max_completion(recipe: Recipe) -> int:
+    """Tokens that may follow a prompt."""
+    return build_environment(recipe).max_tokens(recipe.rollout.sampling.max_new_tokens)
 
 
 def _pairs(train: Sequence[Prompt], encoder: Encoder) -> tuple[Pair, ...]:
@@ -124,16 +145,6 @@ def _sample(prompt: Prompt) -> Sample:
     )
 
 
-def reserved(recipe: Recipe) -> dict[str, float]:
-    """The CPUs and GPUs that Ray reserves for the actors, the learner and the reward service."""
-    cluster, num_actors = recipe.cluster, recipe.rollout.num_actors
-    rewards = reward_lines.reserved(recipe.reward)
-    return {
-        "CPU": num_actors * cluster.cpus_per_actor + cluster.learner_cpus + rewards["CPU"],
-        "GPU": num_actors * cluster.gpus_per_actor + cluster.learner_gpus + rewards["GPU"],
-    }
-
-
 def describe(plan: Plan) -> dict[str, dict[str, Any]]:
     """Every number that follows from the recipe, with its unit, for people."""
     r = plan.recipe
@@ -149,7 +160,7 @@ def describe(plan: Plan) -> dict[str, dict[str, Any]]:
         "one update": {
             "prompts (groups)": r.rollout.groups_per_update,
             "samples": r.rollout.samples_per_update,
-            "completion tokens, at most": r.rollout.samples_per_update * r.rollout.sampling.max_new_tokens,
+            "completion tokens, at most": r.rollout.samples_per_update * _max_completion(r),
             "optimizer steps": r.learner.num_epochs * r.learner.num_minibatches,
             "samples per optimizer step": f"{minibatch:g}",
         },

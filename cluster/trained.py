@@ -19,7 +19,7 @@ from antiphon.seeds import derive
 from cluster.checkpoints import read_manifest
 from cluster.evaluation import Evaluator
 from cluster.inline import InlineRollouts
-from cluster.parts import build_engine, build_guide, model_seed
+from cluster.parts import build_engine, build_guide, build_worker, model_seed
 from cluster.plan import build_algorithm, build_encoder, prepare
 from cluster.ports import Delivery
 from cluster.recipe import Recipe, load_recipe, parse_recipe
@@ -32,8 +32,8 @@ from rollout.models import load_model, load_tokenizer
 from rollout.prompts import Example
 from rollout.q_file import write_guide
 from rollout.q_function import QFunction
+from rollout.reports import TaskReport
 from rollout.types import Request, Sampling
-from rollout.worker import Worker
 
 MODEL, HEADS = "model/lm.", "model/heads."
 """How the names of the model's tensors and of its heads' begin in a checkpoint; the rest are moments, the
@@ -105,10 +105,17 @@ def measure(path: Path) -> dict[str, Any]:
     Prompts and seeds are those that the run itself measures with.
     """
     subject = load_subject(path)
+    evaluator, reports = play_held_out(subject)
+    measured = evaluator.measure(reports)
+    return {"metric": measured.metric, "value": measured.value, "n": measured.n, "version": subject.version}
+
+
+def play_held_out(subject: Subject) -> tuple[Evaluator, list[TaskReport]]:
+    """The reports of one pass over the held-out prompts, and who reads them."""
     recipe = subject.recipe
     plan = prepare(recipe)
     engine = subject.engine(getattr(torch, recipe.rollout.weights_dtype))
-    worker = Worker(engine, open_rewards(plan.recipe.reward), plan.encoder.decode)
+    worker = build_worker(recipe, open_rewards(plan.recipe.reward), engine)
     evaluator = Evaluator(
         recipe.evaluation, plan.held_out, recipe.rollout.settled, recipe.run.seed, itertools.count()
     )
@@ -117,8 +124,7 @@ def measure(path: Path) -> dict[str, Any]:
     for task in tasks:
         rollouts.submit(task)
     arrivals = [arrival for _ in tasks for arrival in rollouts.collect()]
-    measured = evaluator.measure([a.report for a in arrivals if isinstance(a, Delivery)])
-    return {"metric": measured.metric, "value": measured.value, "n": measured.n, "version": subject.version}
+    return evaluator, [a.report for a in arrivals if isinstance(a, Delivery)]
 
 
 def open_chat(run: Path, temperature: float) -> Callable[[str], str]:

@@ -23,6 +23,7 @@ from learner.replay import Replay
 from learner.replays.memory import Memory
 from reward_service.reward import Reward
 from rollout.engines.base import Engine
+from rollout.environments.base import Environment
 from rollout.prompts import PromptSource
 from rollout.sources.table import TableConfig
 
@@ -45,8 +46,8 @@ A recipe is a YAML file; [recipes/quickstart.yaml](../recipes/quickstart.yaml) i
 - Names end in their unit: `_s` seconds, `_bytes` bytes; `num_` is a count. Sizes of batches are those of the
   whole run, never per process.
 - Where the meaning says None, write `null`.
-- `data`, `rollout.engine`, `algorithm`, `replay` and each of `reward.components` name a plug-in by `name:`;
-  their other keys are its options, listed [below](#plug-ins).
+- `data`, `rollout.environment`, `rollout.engine`, `algorithm`, `replay` and each of `reward.components` name
+  a plug-in by `name:`; their other keys are its options, listed [below](#plug-ins).
 """
 PLUG_INS = """\
 ## Plug-ins
@@ -63,6 +64,7 @@ KINDS: tuple[tuple[str, str, type, str, type[BaseModel] | None, str], ...] = (
         TableConfig,
         "Sources that read rows (`hub`, `jsonl`, `parquet`)",
     ),
+    ("Environments", "rollout.environment", Environment, "rollout.environments", None, ""),
     ("Engines", "rollout.engine", Engine, "rollout.engines", None, ""),
     (
         "Algorithms",

@@ -34,6 +34,9 @@ class RolloutConfig(Settings):
     """How training completions are drawn. What an algorithm cannot learn from is refused before the run."""
     exploration: ExplorationConfig = ExplorationConfig()
     """How that changes over the run."""
+    environment: dict[str, Any] = Field(default_factory=lambda: {"name": "single_turn"})
+    """`name:` and options of what answers the policy, see rollout/environments. Where a dialogue has several
+    turns, sampling.max_new_tokens bounds each of them."""
     engine: dict[str, Any] = Field(default_factory=lambda: {"name": "torch"})
     """`name:` and options of the engine, see rollout/engines."""
     weights_dtype: Literal["float32", "bfloat16"] = "float32"

@@ -1,7 +1,8 @@
 """From examples to token ids, and from token ids to a text for rewards and people.
 
 The one place that knows chat templates, begin and end tokens. The assembly encodes all examples before a run
-starts; afterwards nothing is tokenized again: token ids travel, and `decode` makes views of them.
+starts; afterwards only what an environment says is tokenized: token ids travel, and `decode` makes views of
+them.
 """
 
 import warnings
@@ -18,6 +19,8 @@ from rollout.prompts import Example, Message
 from rollout.types import Prompt
 
 PLACE = "{prompt}"
+ANSWER = "0the0answer0"
+"""Stands for an answer where only what a chat template writes around one matters."""
 
 
 class EncodingConfig(Settings):
@@ -131,6 +134,18 @@ class Encoder:
         """The completion that a supervised phase teaches: the reference and the end token."""
         return (*self._tokenize(reference), self._tokenizer.eos_token_id)
 
+    def observation_ids(self, observation: str, last: int) -> tuple[int, ...]:
+        """What an environment says, as tokens that stand behind an action; in a chat, what the template puts
+        there too: the end of the answer, a message of the user, the opening of the next answer.
+
+        Args:
+            last: the last token of the action. A stop token that the template would write is not repeated.
+        """
+        if self.config.format == "plain":
+            return self._tokenize(observation)
+        token_ids = self._tokenize(self._replied(observation))
+        return token_ids[1:] if token_ids[:1] == (last,) else token_ids
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """A view for rewards and people, special tokens left out. Not to be tokenized again."""
         text: str = self._tokenizer.decode(
@@ -167,6 +182,17 @@ class Encoder:
         prefill = self.config.prefill
         is_there = bool(prefill.strip()) and text.rstrip().endswith(prefill.rstrip())
         return text if is_there else text + prefill
+
+    def _replied(self, observation: str) -> str:
+        """What the chat template writes behind an answer that a message of the user follows."""
+        said = (("user", "?"), ("assistant", ANSWER), ("user", observation))
+        text: str = self._tokenizer.apply_chat_template(
+            [{"role": role, "content": content} for role, content in said],
+            tokenize=False,
+            add_generation_prompt=True,
+            **self.config.template_options,
+        )
+        return text.partition(ANSWER)[2]
 
     def _filled(self, example: Example) -> str:
         if not isinstance(example.content, str):

@@ -1,33 +1,56 @@
-"""The single-turn environment: one prompt, one completion, one score.
+"""The stages from a task to a group: what is asked, what a trajectory is made of, what is scored.
 
-    Task --requests--> engine --Completion--> trajectory --samples--> reward service --Score--> group
+    Task --request--> engine --Completion--> trajectory --samples--> reward service --Score--> group
 
-Pure functions; the rollout worker calls them in this order. They know neither the engine nor the service.
+Pure functions; the player and the rollout worker call them in this order. They know neither the engine nor
+the service, nor what the environments (rollout/environments) say between one completion and the next.
 """
 
 from collections.abc import Callable, Sequence
 
 from antiphon.seeds import derive
 from reward_service.types import Sample, Score
-from rollout.types import Completion, Group, Prompt, Request, Task, Trajectory, Turn
+from rollout.types import Completion, FinishReason, Group, Prompt, Request, Task, Trajectory, Turn
 
 Decode = Callable[[Sequence[int]], str]
 
 
 def requests(task: Task) -> list[Request]:
-    """What the engine is asked for: `task.num_samples` times each prompt, the samples of one prompt together.
-
-    The seed of a request is a hash of its name, so a sample is the same whoever draws it, whenever.
-    """
+    """What the engine is asked for first: `task.num_samples` times each prompt, the samples of one prompt
+    together."""
     return [
-        Request(
-            token_ids=turn.prompt.token_ids,
-            sampling=task.sampling,
-            seed=derive(task.seed, "sample", turn.epoch, turn.index, number),
-        )
+        request(task, turn, number, token_ids=turn.prompt.token_ids)
         for turn in task.turns
         for number in range(task.num_samples)
     ]
+
+
+def request(
+    task: Task,
+    turn: Turn,
+    number: int,
+    *,
+    token_ids: tuple[int, ...],
+    round_number: int = 0,
+    max_new_tokens: int | None = None,
+) -> Request:
+    """The next action of one sample, behind these tokens.
+
+    The seed of a request is a hash of its name, so a sample is the same whoever draws it, whenever.
+
+    Args:
+        round_number: actions that came before.
+        max_new_tokens: None or the task's own: as its sampling says.
+    """
+    later = (round_number,) if round_number else ()
+    sampling = task.sampling
+    if max_new_tokens is not None and max_new_tokens != sampling.max_new_tokens:
+        sampling = sampling.model_copy(update={"max_new_tokens": max_new_tokens})
+    return Request(
+        token_ids=token_ids,
+        sampling=sampling,
+        seed=derive(task.seed, "sample", turn.epoch, turn.index, number, *later),
+    )
 
 
 def trajectory(prompt: Prompt, completion: Completion, decode: Decode) -> Trajectory:
@@ -36,21 +59,42 @@ def trajectory(prompt: Prompt, completion: Completion, decode: Decode) -> Trajec
     Raises:
         ValueError: the completion is empty, or its log-probs are not one per token.
     """
-    num_drawn = len(completion.token_ids)
-    if num_drawn == 0 or len(completion.logprobs) != num_drawn:
+    return dialogue(prompt, [completion], [], completion.finish_reason, decode)
+
+
+def dialogue(
+    prompt: Prompt,
+    completions: Sequence[Completion],
+    observations: Sequence[Sequence[int]],
+    finish_reason: FinishReason,
+    decode: Decode,
+) -> Trajectory:
+    """Prompt, completion, observation, completion, … as one sequence that ends with a completion.
+
+    Raises:
+        ValueError: a completion is empty, or its log-probs are not one per token; or there is not one
+            observation between each two completions.
+    """
+    if len(completions) != len(observations) + 1:
         raise ValueError(
-            f"a completion needs at least one token and one log-prob each, "
-            f"got {num_drawn} tokens and {len(completion.logprobs)} log-probs"
+            f"observations stand between completions, got {len(completions)} completions and "
+            f"{len(observations)} observations"
         )
-    num_given = len(prompt.token_ids)
+    token_ids, action_mask = [*prompt.token_ids], [False] * len(prompt.token_ids)
+    logprobs = [0.0] * len(prompt.token_ids)
+    for completion, observed in zip(completions, [*observations, ()], strict=True):
+        num_drawn = _num_drawn(completion)
+        token_ids += [*completion.token_ids, *observed]
+        action_mask += [True] * num_drawn + [False] * len(observed)
+        logprobs += [*completion.logprobs, *([0.0] * len(observed))]
     return Trajectory(
-        token_ids=prompt.token_ids + completion.token_ids,
-        action_mask=(False,) * num_given + (True,) * num_drawn,
-        logprobs=(0.0,) * num_given + completion.logprobs,
-        finish_reason=completion.finish_reason,
-        policy_version_min=completion.policy_version_min,
-        policy_version_max=completion.policy_version_max,
-        completion_text=prompt.prefill + decode(completion.token_ids),
+        token_ids=tuple(token_ids),
+        action_mask=tuple(action_mask),
+        logprobs=tuple(logprobs),
+        finish_reason=finish_reason,
+        policy_version_min=min(c.policy_version_min for c in completions),
+        policy_version_max=max(c.policy_version_max for c in completions),
+        completion_text=prompt.prefill + decode(token_ids[len(prompt.token_ids) :]),
     )
 
 
@@ -102,3 +146,13 @@ def group(
         trajectories=tuple(trajectories[n] for n in kept),
         scores=tuple(by_id[wanted[n]] for n in kept),
     )
+
+
+def _num_drawn(completion: Completion) -> int:
+    num_drawn = len(completion.token_ids)
+    if num_drawn == 0 or len(completion.logprobs) != num_drawn:
+        raise ValueError(
+            f"a completion needs at least one token and one log-prob each, "
+            f"got {num_drawn} tokens and {len(completion.logprobs)} log-probs"
+        )
+    return num_drawn

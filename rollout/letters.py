@@ -1,7 +1,7 @@
-"""The model of the random-walks benchmark: a small GPT-2 and a tokenizer of the letters a to u, made from
-nothing.
+"""Small GPT-2s and tokenizers with one token per letter, made from nothing.
 
-`rollout/models.py` calls this for the name "gpt2-walks". It knows nothing of graphs.
+Here what they have in common, and the model of the random-walks benchmark: `rollout/models.py` calls this for
+the name "gpt2-walks". It knows nothing of graphs.
 """
 
 import torch
@@ -14,11 +14,32 @@ LETTERS = "abcdefghijklmnopqrstu"
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """<pad> and <eos> as ids 0 and 1, then one token per letter: a is 2, u is 22.
+    """<pad> and <eos> as ids 0 and 1, then one token per letter: a is 2, u is 22."""
+    return letter_tokenizer(LETTERS, build_config().n_positions)
+
+
+def build_config() -> GPT2Config:
+    """The architecture that trlX gives to the benchmark: 6 layers of width 144, 23 tokens, 1.7 million
+    parameters."""
+    return letter_config(LETTERS, width=144, num_layers=6, num_heads=12)
+
+
+def build_model(
+    seed: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    attn_implementation: str = "sdpa",
+) -> PreTrainedModel:
+    """The model with parameters drawn from `seed`; the global random state is left as it was."""
+    return random_model(build_config(), seed, dtype, attn_implementation)
+
+
+def letter_tokenizer(letters: str, max_length: int) -> PreTrainedTokenizerFast:
+    """<pad> and <eos> as ids 0 and 1, then one token per letter.
 
     Other characters are no tokens and are left out. Nothing is added to a text by itself.
     """
-    vocabulary = {token: i for i, token in enumerate([PAD, EOS, *LETTERS])}
+    vocabulary = {token: i for i, token in enumerate([PAD, EOS, *letters])}
     by_letter = Tokenizer(token_models.BPE(vocab=vocabulary, merges=[]))
     by_letter.decoder = decoders.Fuse()
     by_letter.add_special_tokens([AddedToken(token, special=True) for token in (PAD, EOS)])
@@ -26,20 +47,22 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=by_letter,
         pad_token=PAD,
         eos_token=EOS,
-        model_max_length=build_config().n_positions,
+        model_max_length=max_length,
         padding_side="right",
         clean_up_tokenization_spaces=False,
     )
 
 
-def build_config() -> GPT2Config:
-    """The architecture that trlX gives to the benchmark: 6 layers of width 144, 23 tokens, 1.7 million
-    parameters. Without dropout, so that no two passes differ."""
+def letter_config(
+    letters: str, *, width: int, num_layers: int, num_heads: int, num_positions: int = 1024
+) -> GPT2Config:
+    """A GPT-2 over these letters, without dropout, so that no two passes differ."""
     return GPT2Config(
-        vocab_size=2 + len(LETTERS),
-        n_embd=144,
-        n_layer=6,
-        n_head=12,
+        vocab_size=2 + len(letters),
+        n_embd=width,
+        n_layer=num_layers,
+        n_head=num_heads,
+        n_positions=num_positions,
         # The GELU of GPT-2, in one operation instead of seven.
         activation_function="gelu_pytorch_tanh",
         resid_pdrop=0.0,
@@ -50,16 +73,13 @@ def build_config() -> GPT2Config:
     )
 
 
-def build_model(
-    seed: int,
-    *,
-    dtype: torch.dtype = torch.float32,
-    attn_implementation: str = "sdpa",
+def random_model(
+    config: GPT2Config, seed: int, dtype: torch.dtype, attn_implementation: str
 ) -> PreTrainedModel:
-    """The model with parameters drawn from `seed`; the global random state is left as it was."""
+    """Parameters are drawn from `seed`; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            build_config(), dtype=dtype, attn_implementation=attn_implementation
+            config, dtype=dtype, attn_implementation=attn_implementation
         )
     return model

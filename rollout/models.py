@@ -22,7 +22,7 @@ from transformers import (
 
 from antiphon.errors import UserError, suggestion
 from antiphon.settings import Settings
-from rollout import letters, model_store, tiny
+from rollout import letters, model_store, tiny, wordle_letters
 
 TINY = "tiny-llama"
 
@@ -37,7 +37,7 @@ class Maker(Protocol):
     def build_model(self, seed: int, *, dtype: torch.dtype, attn_implementation: str) -> PreTrainedModel: ...
 
 
-BUILT_IN: dict[str, Maker] = {TINY: tiny, "gpt2-walks": letters}
+BUILT_IN: dict[str, Maker] = {TINY: tiny, "gpt2-walks": letters, "gpt2-wordle": wordle_letters}
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -48,8 +48,8 @@ class ModelConfig(Settings):
     """Which model is trained, and how it is held in memory."""
 
     name: str = Field(TINY, min_length=1)
-    """`tiny-llama` and `gpt2-walks` (built in, random), `smollm2-135m` (after `antiphon model get
-    smollm2-135m`), a folder in the Hugging Face format, or the id of a model on the hub (owner/name)."""
+    """`tiny-llama`, `gpt2-walks` and `gpt2-wordle` (built in, random), `smollm2-135m` (after `antiphon model
+    get smollm2-135m`), a folder in the Hugging Face format, or the id of a model on the hub (owner/name)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the parameters. Keep float32 for training: small updates vanish in bfloat16 weights."""
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"

@@ -1,11 +1,10 @@
-"""Runs a task: generate, look at the tokens as text, have them scored, hand back groups.
+"""Runs a task: have it played, look at the tokens as text, have them scored, hand back groups.
 
-    Task --> engine --> trajectories --> reward service --> groups, and what was dropped
+    Task --> player --> trajectories --> reward service --> groups, and what was dropped
 
 The same worker runs inside a Ray actor (actor.py) and in the one-process assembly.
 """
 
-import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ from dataclasses import dataclass
 from reward_service.client import RewardClient
 from reward_service.types import Sample, Score
 from rollout import environment
-from rollout.engines.base import Engine
-from rollout.environment import Decode
+from rollout.player import Player
 from rollout.reports import Dropped, FailedScore, GroupSummary, TaskReport
-from rollout.types import Completion, Group, Task, Trajectory, Turn
+from rollout.types import Group, Task, Trajectory, Turn
 from rollout.weights import Weights
 
 
@@ -29,23 +27,21 @@ class TaskResult:
 
 
 class Worker:
-    """An engine and a door to the reward service."""
+    """A player and a door to the reward service."""
 
-    def __init__(self, engine: Engine, rewards: RewardClient, decode: Decode) -> None:
-        self._engine = engine
+    def __init__(self, player: Player, rewards: RewardClient) -> None:
+        self._player = player
         self._rewards = rewards
-        self._decode = decode
 
     def load(self, weights: Weights) -> str:
         """Swap the engine's weights; returns the digest of what it holds afterwards."""
-        return self._engine.load(weights)
+        return self._player.engine.load(weights)
 
     def run(self, task: Task) -> TaskResult:
         """Complete and score every prompt of the task. What a failed score costs, the task says."""
         start_s = time.monotonic()
-        completions = self._engine.generate(environment.requests(task))
+        played = self._player.play(task)
         generated_s = time.monotonic()
-        played = self._trajectories(task, completions)
         samples = [s for turn, rows in played for s in environment.samples(turn, rows, task.policy_version)]
         scores = {score.id: score for score in self._rewards.score(samples)}
         outcomes = [_judge(task, turn, trajectories, scores) for turn, trajectories in played]
@@ -58,21 +54,6 @@ class Worker:
             score_s=time.monotonic() - generated_s,
         )
         return TaskResult(groups=tuple(group for group, _ in groups), report=report)
-
-    def _trajectories(
-        self, task: Task, completions: Sequence[Completion]
-    ) -> list[tuple[Turn, list[Trajectory]]]:
-        drawn = iter(completions)
-        return [
-            (
-                turn,
-                [
-                    environment.trajectory(turn.prompt, completion, self._decode)
-                    for completion in itertools.islice(drawn, task.num_samples)
-                ],
-            )
-            for turn in task.turns
-        ]
 
 
 def _judge(

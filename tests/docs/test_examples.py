@@ -25,8 +25,9 @@ from reward_service.local import LocalClient
 from reward_service.reward import Reward
 from reward_service.types import Sample
 from rollout.engines.base import Engine
+from rollout.environments.base import Environment
 from rollout.prompts import PromptSource
-from rollout.types import Request, Sampling
+from rollout.types import Prompt, Request, Sampling
 from tests.learner.fakes_groups import random_groups
 from tests.learner.fakes_models import VOCAB_SIZE, tiny_llama
 
@@ -66,7 +67,7 @@ def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_every_block_of_python_names_its_file_so_that_it_is_run() -> None:
-    assert len(blocks()) == len(files()) == 6
+    assert len(blocks()) == len(files()) == 7
 
 
 def test_the_reward_is_found_by_its_name_and_scores(shown: None) -> None:
@@ -89,6 +90,22 @@ def test_the_source_gives_every_sum_once(shown: None) -> None:
     # 4 x 4 sums, of which 5 are held out.
     assert (len(split.train), len(split.held_out)) == (11, 5)
     assert {e.content: e.reference for e in (*split.train, *split.held_out)}["3+2="] == "5"
+
+
+def test_the_environment_answers_until_the_number_is_found_or_guesses_run_out(shown: None) -> None:
+    kind = find(Environment, "rollout.environments", "higher_lower")
+    environment = kind(kind.Config(num_guesses=3))
+    state = environment.start(Prompt(id="a", token_ids=(1,), text="", reference="42"), seed=0)
+    steps = []
+    for guess in ("50", "seven", "42"):
+        steps.append(environment.step(state, guess, is_cut=True))
+        state = steps[-1].state
+    assert [(s.observation, s.is_done) for s in steps] == [
+        (" lower\n", False),
+        (" higher\n", False),
+        (None, True),
+    ]
+    assert environment.step(steps[1].state, "41", is_cut=True).is_done
 
 
 def test_the_engine_keeps_to_seed_stop_token_and_length(shown: None) -> None:
@@ -169,6 +186,10 @@ def test_blocks_of_yaml_name_only_plug_ins_that_are_there(shown: None) -> None:
         "data": (PromptSource, "rollout.sources"),
         "algorithm": (Algorithm, "learner.algorithms"),
     }
+    of_rollout: dict[str, tuple[type, str]] = {
+        "engine": (Engine, "rollout.engines"),
+        "environment": (Environment, "rollout.environments"),
+    }
     text = (ROOT / "docs" / "extending.md").read_text()
     for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         section = yaml.safe_load(block)
@@ -176,6 +197,8 @@ def test_blocks_of_yaml_name_only_plug_ins_that_are_there(shown: None) -> None:
             if key in section:
                 find(base, folder, section[key]["name"])
         if "rollout" in section:
-            find(Engine, "rollout.engines", section["rollout"]["engine"]["name"])
+            for key, (base, folder) in of_rollout.items():
+                if key in section["rollout"]:
+                    find(base, folder, section["rollout"][key]["name"])
         for component in section.get("reward", {}).get("components", []):
             find(Reward, "reward_service.components", component["name"])

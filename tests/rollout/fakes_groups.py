@@ -32,6 +32,16 @@ def decode(token_ids: Sequence[int]) -> str:
     return " ".join(map(str, token_ids))
 
 
+class Words:
+    """Text as tokens: an observation is ids in words, too."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return decode(token_ids)
+
+    def observation_ids(self, observation: str, last: int) -> tuple[int, ...]:
+        return tuple(map(int, observation.split()))
+
+
 def group(turn: Turn, completions: Sequence[Completion], decode: environment.Decode = decode) -> Group:
     """Scored 0.0, 0.5, 1.0, … in order."""
     trajectories = [environment.trajectory(turn.prompt, c, decode) for c in completions]

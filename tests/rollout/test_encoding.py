@@ -150,3 +150,32 @@ def test_options_reach_the_chat_template() -> None:
     tokenizer.chat_template = "{{ 'thinking ' if enable_thinking else '' }}{{ messages[0]['content'] }}"
     thinking = encoder(tokenizer, format="chat", template_options={"enable_thinking": True})
     assert thinking.encode(SORT).text == "thinking sort 21="
+
+
+def test_in_a_plain_text_an_observation_is_what_was_said() -> None:
+    assert encoder().observation_ids("12", last=2) == (19, 20)
+    assert encoder(fakes.auto_bos_and_eos()).observation_ids("12", last=19) == (19, 20)
+    assert encoder().observation_ids("", last=2) == ()
+
+
+def test_in_a_chat_an_observation_is_a_message_of_the_user_and_the_opening_of_the_next_answer() -> None:
+    chat = encoder(format="chat")
+    tokenizer = tiny.build_tokenizer()
+    said = "<eos>\n<bos>user\n12<eos>\n<bos>assistant\n"
+    whole = tuple(tokenizer(said, add_special_tokens=False).input_ids)
+    # An answer that was cut is closed; one that the policy ended itself is not ended twice.
+    assert chat.observation_ids("12", last=19) == whole
+    assert chat.observation_ids("12", last=2) == whole[1:]
+
+
+def test_a_chat_goes_on_as_if_it_had_been_written_at_once() -> None:
+    chat, tokenizer = encoder(format="chat"), tiny.build_tokenizer()
+    answer = chat.target_ids("7")
+    dialogue = chat.encode(SORT).token_ids + answer + chat.observation_ids("12", last=answer[-1])
+    messages = [("user", "sort 21="), ("assistant", "7"), ("user", "12")]
+    expected = tokenizer.apply_chat_template(
+        [{"role": role, "content": text} for role, text in messages],
+        add_generation_prompt=True,
+        return_dict=False,
+    )
+    assert dialogue == tuple(expected)

@@ -3,6 +3,8 @@
 import pytest
 
 from reward_service.types import Score, Status
+from rollout.environments.single_turn import SingleTurn
+from rollout.player import Player
 from rollout.reports import FailedScore
 from rollout.types import Sampling, Task, Turn
 from rollout.worker import Worker
@@ -42,7 +44,8 @@ def run(failures, *, needs_whole_groups, num_turns=2):
         seed=0,
         needs_whole_groups=needs_whole_groups,
     )
-    return Worker(CountingEngine(), FakeRewards(failures), fakes.decode).run(task)
+    player = Player(CountingEngine(), SingleTurn(SingleTurn.Config()), fakes.Words())
+    return Worker(player, FakeRewards(failures)).run(task)
 
 
 def test_only_the_failed_sample_is_left_out_and_the_others_keep_their_scores():

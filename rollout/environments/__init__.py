@@ -1,0 +1,1 @@
+"""Environments: one file each; whatever is found here can be named in a recipe (see antiphon.plugins)."""
