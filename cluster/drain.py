@@ -71,12 +71,17 @@ def drain(
     return True
 
 
-def main() -> int:
-    """Exit code 1 where something still ran at the deadline."""
+def build_parser() -> argparse.ArgumentParser:
+    """What manifests may say to it."""
     parser = argparse.ArgumentParser(description="Wait for a run to save itself.")
     parser.add_argument("what", choices=("driver", "learner"))
     parser.add_argument("--wait-s", type=float, required=True)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Exit code 1 where something still ran at the deadline."""
+    arguments = build_parser().parse_args()
     if arguments.what == "driver":
         return int(not drain(is_driver, arguments.wait_s, terminate))
     return int(not drain(is_learner, arguments.wait_s, ask=None))
