@@ -33,16 +33,17 @@ from rollout.sources import wordle as source
 from rollout.trajectories import write_parquet
 from rollout.types import Completion, Group, Trajectory, Turn
 
-MODEL = ModelConfig(name="gpt2-wordle")
+MODEL = ModelConfig(name="llama-wordle")
 WORDS = "words.txt"
+NUM_WORDS, NUM_GAMES = 25, 10_000
 REWARD = component.Wordle(component.Wordle.Config())
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dictionary", type=Path, default=Path("/usr/share/dict/words"))
-    parser.add_argument("--num-words", type=int, default=100)
-    parser.add_argument("--num-games", type=int, default=5000)
+    parser.add_argument("--num-words", type=int, default=NUM_WORDS)
+    parser.add_argument("--num-games", type=int, default=NUM_GAMES)
     parser.add_argument("--num-held-out", type=int, default=0, help="answers, as data.num_held_out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("data/wordle"), help="the folder to write")

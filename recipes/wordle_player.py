@@ -19,7 +19,7 @@ from reward_service.wordle_game import RIGHT, marks
 
 Chances = NDArray[np.float64]
 """A probability for each word of a list."""
-SKILLS = {"careful": 0.3, "greedy": 0.3, "random": 0.2, "stubborn": 0.2}
+SKILLS = {"careful": 0.3, "greedy": 0.25, "random": 0.25, "stubborn": 0.2}
 """The share of games that each character plays."""
 
 

@@ -1,4 +1,4 @@
-"""Small GPT-2s and tokenizers with one token per letter, made from nothing.
+"""Small models and tokenizers with one token per letter, made from nothing.
 
 Here what they have in common, and the model of the random-walks benchmark: `rollout/models.py` calls this for
 the name "gpt2-walks". It knows nothing of graphs.
@@ -7,7 +7,13 @@ the name "gpt2-walks". It knows nothing of graphs.
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders
 from tokenizers import models as token_models
-from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 PAD, EOS = "<pad>", "<eos>"
 LETTERS = "abcdefghijklmnopqrstu"
@@ -20,8 +26,20 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def build_config() -> GPT2Config:
     """The architecture that trlX gives to the benchmark: 6 layers of width 144, 23 tokens, 1.7 million
-    parameters."""
-    return letter_config(LETTERS, width=144, num_layers=6, num_heads=12)
+    parameters. Without dropout, so that no two passes differ."""
+    return GPT2Config(
+        vocab_size=2 + len(LETTERS),
+        n_embd=144,
+        n_layer=6,
+        n_head=12,
+        # The GELU of GPT-2, in one operation instead of seven.
+        activation_function="gelu_pytorch_tanh",
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
 
 
 def build_model(
@@ -53,28 +71,8 @@ def letter_tokenizer(letters: str, max_length: int) -> PreTrainedTokenizerFast:
     )
 
 
-def letter_config(
-    letters: str, *, width: int, num_layers: int, num_heads: int, num_positions: int = 1024
-) -> GPT2Config:
-    """A GPT-2 over these letters, without dropout, so that no two passes differ."""
-    return GPT2Config(
-        vocab_size=2 + len(letters),
-        n_embd=width,
-        n_layer=num_layers,
-        n_head=num_heads,
-        n_positions=num_positions,
-        # The GELU of GPT-2, in one operation instead of seven.
-        activation_function="gelu_pytorch_tanh",
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=None,
-        eos_token_id=1,
-    )
-
-
 def random_model(
-    config: GPT2Config, seed: int, dtype: torch.dtype, attn_implementation: str
+    config: PreTrainedConfig, seed: int, dtype: torch.dtype, attn_implementation: str
 ) -> PreTrainedModel:
     """Parameters are drawn from `seed`; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):

@@ -37,7 +37,7 @@ class Maker(Protocol):
     def build_model(self, seed: int, *, dtype: torch.dtype, attn_implementation: str) -> PreTrainedModel: ...
 
 
-BUILT_IN: dict[str, Maker] = {TINY: tiny, "gpt2-walks": letters, "gpt2-wordle": wordle_letters}
+BUILT_IN: dict[str, Maker] = {TINY: tiny, "gpt2-walks": letters, "llama-wordle": wordle_letters}
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -48,7 +48,7 @@ class ModelConfig(Settings):
     """Which model is trained, and how it is held in memory."""
 
     name: str = Field(TINY, min_length=1)
-    """`tiny-llama`, `gpt2-walks` and `gpt2-wordle` (built in, random), `smollm2-135m` (after `antiphon model
+    """`tiny-llama`, `gpt2-walks` and `llama-wordle` (built in, random), `smollm2-135m` (after `antiphon model
     get smollm2-135m`), a folder in the Hugging Face format, or the id of a model on the hub (owner/name)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of the parameters. Keep float32 for training: small updates vanish in bfloat16 weights."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from antiphon.plugins import built_in
 from rollout.encoding import Encoder, EncodingConfig
@@ -42,11 +42,13 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Environment:
 
 
 @pytest.fixture(scope="module")
-def model() -> GPT2LMHeadModel:
-    """The shape of gpt2-wordle with one small layer, and distributions far from uniform."""
-    shape = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 80, "initializer_range": 0.6}
+def model() -> LlamaForCausalLM:
+    """The shape of llama-wordle with one small layer, and distributions far from uniform."""
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+    shape = {"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 24, **heads}
+    more = {"max_position_embeddings": 80, "initializer_range": 0.6}
     torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(**{**build_config().to_dict(), **shape})).eval()
+    return LlamaForCausalLM(LlamaConfig(**{**build_config().to_dict(), **shape, **more})).eval()
 
 
 class Speller:
@@ -68,7 +70,7 @@ class Speller:
 
 
 @pytest.fixture(params=["drawn", "spelled"])
-def player(request: pytest.FixtureRequest, environment: Environment, model: GPT2LMHeadModel) -> Player:
+def player(request: pytest.FixtureRequest, environment: Environment, model: LlamaForCausalLM) -> Player:
     engine = TorchEngine(TorchEngine.Config(num_slots=5), deepcopy(model), (1,))
     engine.policy_version = 0
     text = encoder()
@@ -147,7 +149,7 @@ def test_the_same_seed_gives_the_same_dialogue_and_another_another(player: Playe
 
 
 def test_behaviour_logprobs_are_the_models_own_behind_all_that_was_said_before(
-    environment: Environment, model: GPT2LMHeadModel
+    environment: Environment, model: LlamaForCausalLM
 ) -> None:
     """The state before a token is the one behind the observation, though nobody drew that."""
     engine = TorchEngine(TorchEngine.Config(), deepcopy(model), (1,))
