@@ -1,26 +1,22 @@
-"""What KubeRay's operator (1.7) and Kueue's webhook refuse although the schema takes it.
+"""What KubeRay's operator (1.7) refuses although the schema takes it.
 
-Each rule is a function from a custom resource to what is wrong with it, as validation.go of the operator and
-the webhooks of Kueue say. Feature gates are those of k8s/values/kuberay-operator.yaml.
+Each rule is a function from a custom resource to what is wrong with it, as the validation.go of 1.7 says.
+Feature gates are those of k8s/values/kuberay-operator.yaml. What Kueue refuses is in kueue_rules.py.
 """
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import yaml
 
-from tests.k8s.kustomize import cluster_of
+from tests.k8s.kustomize import Document, cluster_of
 
-Document = dict[str, Any]
 Rule = Callable[[Document], Iterator[str]]
 MAX_NAME = {"RayCluster": 53, "RayJob": 47, "RayService": 47}
 DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 RESOURCE_PARAMS = {"num-cpus", "num-gpus", "memory", "resources"}
 AUTOSCALER_V2 = "RAY_enable_autoscaler_v2"
-MAX_POD_SETS = 8
-"""Of Kueue: the head, each group, and the submitter."""
 
 
 def names(d: Document) -> Iterator[str]:
@@ -32,9 +28,8 @@ def names(d: Document) -> Iterator[str]:
 
 
 def containers(d: Document) -> Iterator[str]:
-    for name, group in _groups(d):
-        if not group["template"]["spec"].get("containers"):
-            yield f"{name} has no container"
+    empty = [name for name, group in _groups(d) if not group["template"]["spec"].get("containers")]
+    yield from (f"{name} has no container" for name in empty)
 
 
 def resources_in_one_place(d: Document) -> Iterator[str]:
@@ -53,10 +48,10 @@ def labels(d: Document) -> Iterator[str]:
 
 
 def replicas(d: Document) -> Iterator[str]:
-    for name, group in _workers(d):
+    for name, group in workers_of(d):
         low, high = group.get("minReplicas"), group.get("maxReplicas")
         if None in (low, high):
-            if not _is_scaled(d):
+            if not is_scaled(d):
                 yield f"{name} needs minReplicas and maxReplicas without the autoscaler"
             continue
         if low < 0 or high < 0:
@@ -66,39 +61,39 @@ def replicas(d: Document) -> Iterator[str]:
 
 
 def idle_timeouts(d: Document) -> Iterator[str]:
-    for name, group in _workers(d):
+    for name, group in workers_of(d):
         idle = group.get("idleTimeoutSeconds")
-        if idle is not None and (idle < 0 or not _is_scaled_by_v2(d)):
+        if idle is not None and (idle < 0 or not is_scaled_by_v2(d)):
             yield f"{name} has idleTimeoutSeconds {idle}, which needs autoscaler v2"
     if cluster_of(d).get("autoscalerOptions", {}).get("idleTimeoutSeconds", 0) < 0:
         yield "autoscalerOptions.idleTimeoutSeconds is negative"
 
 
 def priorities(d: Document) -> Iterator[str]:
-    for name, group in _workers(d):
-        if group.get("priority", 0) and not (_is_scaled_by_v2(d) and _version(d) >= (2, 56)):
+    for name, group in workers_of(d):
+        if group.get("priority", 0) and not (is_scaled_by_v2(d) and _version(d) >= (2, 56)):
             yield f"{name} has a priority, which needs autoscaler v2 and Ray 2.56"
 
 
 def restart_policies(d: Document) -> Iterator[str]:
     for name, group in _groups(d):
         policy = group["template"]["spec"].get("restartPolicy", "Never")
-        if _is_scaled_by_v2(d) and policy != "Never":
+        if is_scaled_by_v2(d) and policy != "Never":
             yield f"{name} has restartPolicy {policy} with autoscaler v2"
 
 
 def suspended_groups(d: Document) -> Iterator[str]:
-    for name, group in _workers(d):
-        if group.get("suspend") and _is_scaled(d):
+    for name, group in workers_of(d):
+        if group.get("suspend") and is_scaled(d):
             yield f"{name} is suspended with the autoscaler"
 
 
 def autoscaler_variables(d: Document) -> Iterator[str]:
     cluster, variables = cluster_of(d), _head_variables(d)
     options = cluster.get("autoscalerOptions", {})
-    if not _is_scaled(d) and variables.get(AUTOSCALER_V2) in ("1", "true"):
+    if not is_scaled(d) and variables.get(AUTOSCALER_V2) in ("1", "true"):
         yield f"{AUTOSCALER_V2} is set without the autoscaler"
-    if _is_scaled(d) and "version" in options and AUTOSCALER_V2 in variables:
+    if is_scaled(d) and "version" in options and AUTOSCALER_V2 in variables:
         yield f"{AUTOSCALER_V2} and autoscalerOptions.version are both set"
     if "KUBERAY_GEN_AUTOSCALER_START_CMD" in {e["name"] for e in options.get("env", [])}:
         yield "KUBERAY_GEN_AUTOSCALER_START_CMD is the operator's"
@@ -159,7 +154,7 @@ def upgrades(d: Document) -> Iterator[str]:
     if kind == "NewClusterWithIncrementalUpgrade":
         options = strategy.get("clusterUpgradeOptions", {})
         needed = {"stepSizePercent", "intervalSeconds", "gatewayClassName"}
-        if not _is_scaled(d) or not needed <= set(options):
+        if not is_scaled(d) or not needed <= set(options):
             yield f"an incremental upgrade needs the autoscaler and {sorted(needed)}"
 
 
@@ -181,7 +176,7 @@ def endings(d: Document) -> Iterator[str]:
         yield "deletionRules and shutdownAfterJobFinishes exclude each other"
     if (rules and is_old) or not (rules or len(is_old) == 2):
         yield "deletionStrategy is either deletionRules, or onSuccess with onFailure"
-    if _is_scaled(d) and "DeleteWorkers" in [r.get("policy") for r in rules or []]:
+    if is_scaled(d) and "DeleteWorkers" in [r.get("policy") for r in rules or []]:
         yield "DeleteWorkers is not supported with the autoscaler"
 
 
@@ -219,52 +214,28 @@ def services(d: Document) -> Iterator[str]:
         yield "a RayService names the service of its head itself"
 
 
-def queues(d: Document) -> Iterator[str]:
-    """Kueue's webhook, for what waits in one of its queues."""
-    if "kueue.x-k8s.io/queue-name" not in d["metadata"].get("labels", {}):
-        return
-    is_elastic = d["metadata"].get("annotations", {}).get("kueue.x-k8s.io/elastic-job") == "true"
-    if _is_scaled(d) and not is_elastic:
-        yield "autoscaling in a queue needs the annotation elastic-job"
-    if d["kind"] == "RayJob" and not d["spec"].get("shutdownAfterJobFinishes"):
-        yield "a queued RayJob must shut its cluster down"
-    if d["kind"] == "RayJob" and "clusterSelector" in d["spec"]:
-        yield "a queued RayJob cannot use a cluster that is there"
-    workers = list(_workers(d))
-    if len(workers) + 2 > MAX_POD_SETS or "head" in dict(workers):
-        yield f"Kueue takes {MAX_POD_SETS} sets of pods, and no group called head"
-    if any("replicas" not in group for _, group in workers):
-        yield "Kueue counts replicas, which each group must say"
-
-
 RULES: tuple[Rule, ...] = (
     *(names, containers, resources_in_one_place, labels, replicas, idle_timeouts, priorities),
     *(restart_policies, suspended_groups, autoscaler_variables, authentication, fault_tolerance),
-    *(gated, upgrades, endings, submission, services, queues),
+    *(gated, upgrades, endings, submission, services),
 )
 
 
-def broken(d: Document) -> dict[str, list[str]]:
-    """What is wrong with a custom resource, by rule; empty where nothing is."""
-    found = {rule.__name__: list(rule(d)) for rule in RULES}
-    return {name: problems for name, problems in found.items() if problems}
-
-
 def _groups(d: Document) -> list[tuple[str, Document]]:
-    return [("head", cluster_of(d)["headGroupSpec"]), *_workers(d)]
+    return [("head", cluster_of(d)["headGroupSpec"]), *workers_of(d)]
 
 
-def _workers(d: Document) -> list[tuple[str, Document]]:
+def workers_of(d: Document) -> list[tuple[str, Document]]:
     return [(g["groupName"], g) for g in cluster_of(d).get("workerGroupSpecs", [])]
 
 
-def _is_scaled(d: Document) -> bool:
+def is_scaled(d: Document) -> bool:
     return bool(cluster_of(d).get("enableInTreeAutoscaling", False))
 
 
-def _is_scaled_by_v2(d: Document) -> bool:
+def is_scaled_by_v2(d: Document) -> bool:
     options = cluster_of(d).get("autoscalerOptions", {})
-    return _is_scaled(d) and options.get("version") == "v2"
+    return is_scaled(d) and options.get("version") == "v2"
 
 
 def _version(d: Document) -> tuple[int, ...]:

@@ -15,17 +15,12 @@ from cluster.cli import app
 from cluster.drain import build_parser, is_driver
 from cluster.recipe import Recipe, parse_recipe
 from cluster.resources import check_fit, of_actor, of_learner
-from k8s.sizes import MODELS, Model
 from reward_service.config import RewardConfig
 from reward_service.lines import check_rewards
 from tests.k8s.kustomize import CASES, Case, Document, cluster_of, groups_of, pick, ray_resources, render
-from tests.k8s.policies import num_bytes
 
 RUNS = [case for case in CASES if case.overlay not in ("interactive", "rewards")]
 every_run = pytest.mark.parametrize("case", RUNS, ids=str)
-every_model = pytest.mark.parametrize("model", MODELS, ids=lambda m: m.overlay)
-SLACK = 0.95
-"""A GPU's memory that a process may count on, of what its label says."""
 
 
 def job(case: Case) -> Document:
@@ -189,74 +184,6 @@ def test_the_service_is_one_that_serve_deploys():
     assert set(arguments.resources) <= set(groups_of(service)["reward"]["resources"])
     rewards = parse(RewardConfig, recipe_of(documents)["reward"], "reward")
     check_rewards(rewards)
-
-
-def model_job(model: Model) -> tuple[Document, Recipe]:
-    return job(Case(model.overlay)), recipe(Case(model.overlay))
-
-
-@every_model
-def test_the_recipe_of_an_overlay_is_that_of_the_derived_sizes(model):
-    _, r = model_job(model)
-    longest = (r.encoding.max_prompt_tokens or 0) + r.rollout.sampling.max_new_tokens
-    assert r.rollout.engine["num_slots"] == model.num_slots
-    assert longest == model.num_positions
-    assert r.learner.max_tokens_per_micro_batch == model.micro_batch_tokens
-    assert (r.cluster.learner_gpus, r.rollout.num_actors) == (model.num_learner_gpus, model.num_actors)
-    assert (r.run.num_checkpoints, r.rollout.weights_dtype) == (model.num_checkpoints, "bfloat16")
-    # A reference model would be another 4 bytes a parameter, which nobody has counted.
-    assert r.algorithm.get("kl") is None
-
-
-@every_model
-def test_groups_are_as_large_as_the_derived_sizes(model):
-    document, _ = model_job(model)
-    for name, host, gpu in (
-        ("learner", model.learner_host_bytes, model.learner_gpu_bytes),
-        ("rollout-spot", model.actor_host_bytes, model.actor_gpu_bytes),
-        ("rollout-ondemand", model.actor_host_bytes, model.actor_gpu_bytes),
-    ):
-        group = groups_of(document)[name]
-        limits = container(document, name)["resources"]["limits"]
-        assert num_bytes(limits["memory"]) >= host, name
-        assert float(group["rayStartParams"]["object-store-memory"]) >= model.object_store_bytes, name
-        assert SLACK * gpu_bytes(group) >= gpu, name
-    assert (
-        float(container(document, "learner")["resources"]["limits"]["nvidia.com/gpu"])
-        == model.num_learner_gpus
-    )
-
-
-def gpu_bytes(group: Document) -> float:
-    """What the label of the nodes says of each GPU, at least."""
-    affinity = group["template"]["spec"]["affinity"]["nodeAffinity"]
-    (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-    (bound,) = [e for e in term["matchExpressions"] if e["key"] == "nvidia.com/gpu.memory"]
-    assert bound["operator"] == "Gt"
-    return float(bound["values"][0]) * 2**20
-
-
-@every_model
-def test_there_is_time_and_room_for_a_checkpoint(model):
-    case = Case(model.overlay)
-    command = container(job(case), "head")["lifecycle"]["preStop"]["exec"]["command"]
-    assert float(command[-1]) >= model.stop_s
-    (volume,) = [
-        d
-        for d in pick(render(case), "PersistentVolumeClaim")
-        if d["metadata"]["name"] == "antiphon-checkpoints"
-    ]
-    assert num_bytes(volume["spec"]["resources"]["requests"]["storage"]) >= model.volume_bytes
-    # The driver waits for the learner's answer that long.
-    assert recipe(case).cluster.stall_deadline_s >= model.stop_s
-
-
-@every_model
-def test_whoever_cannot_train_yet_says_so(model):
-    """The learner uses one GPU; an overlay that asks for more must not look as if it worked."""
-    folder = Path(__file__).parents[2] / "k8s/overlays" / model.overlay
-    says = ["does not train yet" in (folder / f).read_text() for f in ("kustomization.yaml", "recipe.yaml")]
-    assert says == [model.num_learner_gpus > 1] * 2
 
 
 def test_an_interactive_cluster_has_the_groups_that_recipes_ask_for():

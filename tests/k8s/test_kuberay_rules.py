@@ -1,13 +1,15 @@
-"""The operator takes what is shipped, and each rule refuses what breaks it."""
+"""The operator and Kueue take what is shipped, and each rule refuses what breaks it."""
 
 import copy
 from typing import Any
 
 import pytest
 
-from tests.k8s.kuberay_rules import RULES, broken
-from tests.k8s.kustomize import K8S, every_case, ray_resources, read, render
+from tests.k8s.kuberay_rules import RULES as OF_KUBERAY
+from tests.k8s.kueue_rules import queues
+from tests.k8s.kustomize import K8S, Document, every_case, ray_resources, read, render
 
+RULES = (*OF_KUBERAY, queues)
 JOB, CLUSTER = "base/job/rayjob.yaml", "base/cluster/raycluster.yaml"
 SERVICE = "base/service/rayservice.yaml"
 GONE = object()
@@ -15,6 +17,12 @@ SPEC = "spec.rayClusterSpec"
 HEAD, GROUP = f"{SPEC}.headGroupSpec", f"{SPEC}.workerGroupSpecs"
 QUEUE = {"metadata.labels": {"kueue.x-k8s.io/queue-name": "q"}}
 FIXED = {f"{SPEC}.enableInTreeAutoscaling": False}
+
+
+def broken(document: Document) -> dict[str, list[str]]:
+    """What is wrong with a custom resource, by rule; empty where nothing is."""
+    found = {rule.__name__: list(rule(document)) for rule in RULES}
+    return {name: problems for name, problems in found.items() if problems}
 
 
 @pytest.mark.parametrize("file", [JOB, CLUSTER, SERVICE])
@@ -30,7 +38,7 @@ def test_the_operator_takes_every_overlay_with_its_components(case):
     assert [broken(d) for d in resources] == [{}] * len(resources)
 
 
-def changed(file: str, changes: dict[str, Any]) -> dict[str, Any]:
+def changed(file: str, changes: dict[str, Any]) -> Document:
     """A shipped document with values set at dotted paths, or taken away."""
     (document,) = read(K8S / file)
     document = copy.deepcopy(document)

@@ -1,6 +1,7 @@
 """Without any tool: files are YAML, are used, and name files that exist. Made files are as they are made."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,11 @@ def test_the_dev_recipe_is_the_quickstart_and_where_it_runs():
 def test_the_page_tells_of_every_overlay_and_component(part):
     text = (K8S / "README.md").read_text()
     assert [p.name for p in (K8S / part).iterdir() if f"`{p.name}`" not in text] == []
+
+
+def test_the_script_for_a_real_cluster_is_one_of_bash():
+    script = K8S / "e2e-kind.sh"
+    ended = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    named = set(re.findall(r"k8s/[\w./-]+", script.read_text()))
+    assert [path for path in named if not (ROOT / path).exists()] == []
