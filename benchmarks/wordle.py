@@ -40,12 +40,12 @@ class Row:
     """Of training, without measurements."""
 
 
-def logged(seed: int, dictionary: Path, out: Path) -> Path:
+def logged(seed: int, dictionary: Path, out: Path, num_held_out: int) -> Path:
     """The folder with words and games of this seed."""
     folder = out / f"logged_{seed}"
     if not (folder / "trajectories").exists():
         path = write_words(draw_words(dictionary, NUM_WORDS, seed), folder)
-        store(list(games(path, NUM_GAMES, seed)), folder)
+        store(list(games(path, NUM_GAMES, seed, num_held_out)), folder)
     return folder
 
 
@@ -124,15 +124,17 @@ def main() -> None:
     parser.add_argument("--dictionary", type=Path, default=Path("/usr/share/dict/words"))
     parser.add_argument("--recipes", default=RECIPES)
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--num-held-out", type=int, default=0, help="answers that no logged game has")
     parser.add_argument("--num-samples", type=int, default=20, help="games with each word as the answer")
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     options = parser.parse_args()
+    settings = [f"data.num_held_out={options.num_held_out}", *options.settings]
     rows = []
     for seed in (int(s) for s in options.seeds.split(",")):
-        data = logged(seed, options.dictionary, options.out)
+        data = logged(seed, options.dictionary, options.out, options.num_held_out)
         rows.append(read_logged(data, seed))
         for recipe in options.recipes.split(","):
-            folder = run(recipe, seed, data, options.out, options.settings)
+            folder = run(recipe, seed, data, options.out, settings)
             rows.append(measure(folder, recipe, seed, None, options.num_samples))
             if recipe == "ilql":
                 rows.append(measure(folder, "ilql, β = 0", seed, 0.0, options.num_samples))

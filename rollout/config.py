@@ -35,8 +35,8 @@ class RolloutConfig(Settings):
     exploration: ExplorationConfig = ExplorationConfig()
     """How that changes over the run."""
     environment: dict[str, Any] = Field(default_factory=lambda: {"name": "single_turn"})
-    """`name:` and options of what answers the policy, see rollout/environments. Where a dialogue has several
-    turns, sampling.max_new_tokens bounds each of them."""
+    """`name:` and options of what answers the policy, so that a sample is a dialogue; see
+    rollout/environments."""
     engine: dict[str, Any] = Field(default_factory=lambda: {"name": "torch"})
     """`name:` and options of the engine, see rollout/engines."""
     weights_dtype: Literal["float32", "bfloat16"] = "float32"

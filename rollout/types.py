@@ -31,7 +31,8 @@ class Sampling(Settings):
     """Share of tokens that are drawn uniformly from what truncation keeps. With a large vocabulary set top_k
     too: most words of it are junk in any place."""
     max_new_tokens: int = Field(64, ge=1)
-    """A completion that reaches it ends with finish reason "length"."""
+    """A completion that reaches it ends with finish reason "length". Where a sample is a dialogue, it bounds
+    each of the policy's turns."""
     stop_token_ids: tuple[int, ...] = ()
     """Drawing one of them ends the completion; it is part of the completion. Empty: the tokenizer's eos."""
 
@@ -106,7 +107,8 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """Prompt and completion as one sequence of tokens. All tuples have the same length T."""
+    """Prompt and completion as one sequence of tokens; of a dialogue, prompt, action, observation, action, …
+    All tuples have the same length T."""
 
     token_ids: tuple[int, ...]
     action_mask: tuple[bool, ...]
@@ -117,7 +119,8 @@ class Trajectory:
     policy_version_min: int
     policy_version_max: int
     completion_text: str
-    """A view for people; nothing reads it back into tokens."""
+    """A view for rewards and people, of a dialogue with all that was said in it; nothing reads it back into
+    tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
