@@ -5,8 +5,8 @@
 
 One GRPO step on the same tokens and scores: group-relative advantages, clipped surrogate, AdamW in fp32. The
 plain one is what a trainer does that knows nothing of its batch: all rows padded to the longest, prompts and
-all, logits [B, T, V] for every position, log_softmax, backward, step. Rounds alternate, the medians count; the
-first losses are equal. Prints one JSON line; --memory adds the highest memory of a process of its own for each.
+all, logits [B, T, V] for every position, log_softmax, backward, step. Rounds alternate, the medians count;
+the first losses are equal. Prints one JSON line; --memory adds the highest memory of a process for each.
 """
 
 import argparse

@@ -31,6 +31,12 @@ class TargetValueHead(ValueHead):
         follow(self.target, nn.Sequential(self.body, self.last), share)
 
     @torch.no_grad()
+    def start_at(self, value: float) -> None:
+        """Let V and its copy, which say 0 everywhere when they are new, say this number everywhere."""
+        self.last.bias.fill_(value)
+        self.target[-1].bias.fill_(value)
+
+    @torch.no_grad()
     def _target(self, states: Tensor) -> Tensor:
         value: Tensor = self.target(states).squeeze(-1)
         return value.to(self.last.weight.dtype)

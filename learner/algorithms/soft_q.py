@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from learner.algorithms.base import Term
 from learner.algorithms.temporal_difference import TemporalDifference
 from learner.batch import Batch
+from learner.functional.aggregate import masked_sum
 from learner.functional.q_targets import soft_n_step_target
 from learner.heads import Head, ValueHead
 from learner.model import Outputs
@@ -52,6 +53,18 @@ class SoftQ(TemporalDifference):
     def heads(self, lm: PreTrainedModel) -> Mapping[str, Head]:
         self._head = TargetValueHead(self.config.value_head, lm)
         return {"value": self._head}
+
+    def prepare(self, batch: Batch) -> Batch:
+        """As its base does; and lets V start at the mean return of the first batch.
+
+        From a V of 0 on, all that was drawn looks good at first where scores are high, and the policy
+        settles on it before V has caught up.
+        """
+        prepared = super().prepare(batch)
+        if self._num_updates == 0 and self._head is not None:
+            mean = masked_sum(prepared["return_"], batch.loss_mask) / batch.loss_mask.sum()
+            self._head.start_at(float(mean) / self.config.temperature)
+        return prepared
 
     def follow(self, share: float) -> None:
         if self._head is None:

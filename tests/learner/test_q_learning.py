@@ -14,6 +14,7 @@ from learner.learner import Learner, LearnerConfig
 from learner.optimizer import OptimizerConfig
 from learner.q_head import QHead
 from learner.state import load_state, save_state
+from learner.target_value_head import TargetValueHead
 from learner.tensors import tensors_of
 from rollout.types import Sampling
 from tests.learner.fakes_chain import guided_play, one_hot_lm
@@ -339,6 +340,18 @@ def test_detached_heads_leave_the_model_as_it_is() -> None:
             learner.update(random_groups(3, 2, seed=update))
         after = tensors_of(learner.model.lm)
         assert any(not torch.equal(before[n], after[n]) for n in after) == is_moved
+
+
+def test_v_of_soft_q_starts_at_the_mean_return_of_the_first_batch_and_stays_with_it() -> None:
+    algorithm = build({"name": "soft_q", "temperature": 0.5, "reward_scale": 2.0, "reward_shift": 1.0})
+    [head] = algorithm.heads(tiny_gpt2()).values()
+    assert isinstance(head, TargetValueHead)
+    algorithm.prepare(row(3.0))
+    # (3 - 1) * 2 / 0.5, after each of the two actions.
+    assert (float(head.last.bias), float(head.target[-1].bias)) == (8.0, 8.0)
+    algorithm.after_update(row(3.0, q_max=torch.tensor([1.0])))
+    algorithm.prepare(row(5.0))
+    assert float(head.last.bias) == 8.0
 
 
 def test_what_actors_play_is_the_target_copy_of_the_heads() -> None:
