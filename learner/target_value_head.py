@@ -34,7 +34,7 @@ class TargetValueHead(ValueHead):
     def start_at(self, value: float) -> None:
         """Let V and its copy, which say 0 everywhere when they are new, say this number everywhere."""
         self.last.bias.fill_(value)
-        self.target[-1].bias.fill_(value)
+        self.follow(1.0)
 
     @torch.no_grad()
     def _target(self, states: Tensor) -> Tensor:

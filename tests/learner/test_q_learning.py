@@ -348,7 +348,7 @@ def test_v_of_soft_q_starts_at_the_mean_return_of_the_first_batch_and_stays_with
     assert isinstance(head, TargetValueHead)
     algorithm.prepare(row(3.0))
     # (3 - 1) * 2 / 0.5, after each of the two actions.
-    assert (float(head.last.bias), float(head.target[-1].bias)) == (8.0, 8.0)
+    assert [float(head.state_dict()[name]) for name in ("last.bias", "target.1.bias")] == [8.0, 8.0]
     algorithm.after_update(row(3.0, q_max=torch.tensor([1.0])))
     algorithm.prepare(row(5.0))
     assert float(head.last.bias) == 8.0
