@@ -27,7 +27,7 @@ def is_of_another_kind(problem: str, overlay: str) -> bool:
 
 def parts() -> list[Document]:
     """What the base of a run ships, without a renderer; the namespace is set by overlays."""
-    paths = [*(K8S / "base/common").glob("*.yaml"), *(K8S / "base/runs").glob("*.yaml")]
+    paths = [*(K8S / "base/common").glob("*.yaml"), *(K8S / "base/training").glob("*.yaml")]
     paths += [K8S / "base/job/rayjob.yaml", K8S / "components/monitoring/podmonitor.yaml"]
     documents = [d for p in paths if p.name != "kustomization.yaml" for d in read(p)]
     documents = [copy.deepcopy(d) for d in documents]

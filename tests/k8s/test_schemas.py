@@ -187,7 +187,7 @@ def test_a_wrong_field_of_a_pod_is_found(place, key, value):
 
 
 def test_a_wrong_field_of_a_core_kind_is_found():
-    (budget,) = read(K8S / "base/runs/pdb.yaml")
+    (budget,) = read(K8S / "base/training/pdb.yaml")
     budget["spec"]["maxUnavailible"] = 0
     with pytest.raises(Exception, match="maxUnavailible"):
         check_core(budget)

@@ -133,3 +133,15 @@ def test_the_script_for_a_real_cluster_is_one_of_bash():
     assert (ended.returncode, ended.stderr) == (0, "")
     named = set(re.findall(r"k8s/[\w./-]+", script.read_text()))
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_no_file_is_hidden_from_git():
+    """A folder that .gitignore names would be here, and nowhere else."""
+    files = [str(path.relative_to(ROOT)) for path in [*K8S.rglob("*"), *Path(__file__).parent.rglob("*")]]
+    files = [path for path in files if "__pycache__" not in path]
+    ended = subprocess.run(
+        ["git", "check-ignore", *files], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    if ended.returncode > 1:
+        pytest.skip(f"git does not know this folder: {ended.stderr.strip()}")
+    assert ended.stdout == ""
