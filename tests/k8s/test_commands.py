@@ -17,7 +17,18 @@ from cluster.recipe import Recipe, parse_recipe
 from cluster.resources import check_fit, of_actor, of_learner
 from reward_service.config import RewardConfig
 from reward_service.lines import check_rewards
-from tests.k8s.kustomize import CASES, Case, Document, cluster_of, groups_of, pick, ray_resources, render
+from tests.k8s.kustomize import (
+    CASES,
+    K8S,
+    Case,
+    Document,
+    cluster_of,
+    groups_of,
+    pick,
+    ray_resources,
+    read,
+    render,
+)
 
 RUNS = [case for case in CASES if case.overlay not in ("interactive", "rewards")]
 every_run = pytest.mark.parametrize("case", RUNS, ids=str)
@@ -67,7 +78,15 @@ def total(document: Document, count: str) -> dict[str, float]:
 
 @every_run
 def test_the_entrypoint_is_a_command_line_of_ours(case):
-    command = job(case)["spec"]["entrypoint"]
+    starts_or_goes_on(job(case)["spec"]["entrypoint"])
+
+
+def test_the_entrypoint_of_the_base_is_one_too():
+    (document,) = read(K8S / "base/job/rayjob.yaml")
+    starts_or_goes_on(document["spec"]["entrypoint"])
+
+
+def starts_or_goes_on(command: str) -> None:
     verb, options = parsed(command)
     assert (verb, options["resume_if_exists"]) == ("train", True)
     # A shell of the submitter and one of Ray read it before the program does.
