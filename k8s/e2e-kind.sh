@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The quickstart in a throw-away cluster on this machine: docker, kind, kubectl and helm, 6 CPUs and 26 GiB. Helm must
+# The quickstart in a throw-away cluster on this machine: docker, kind, kubectl and helm, 8 CPUs and 28 GiB. Helm must
 # know the repository of KubeRay's charts by the name kuberay.
 # NOT RUN by whoever wrote it, for want of Docker: expect to mend something, and tell us.
 set -euo pipefail

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.recipe import Recipe
 from k8s.sizes import MODELS, Model
-from tests.k8s.kustomize import Case, Document, groups_of, pick, render
+from tests.k8s.kustomize import K8S, Case, Document, groups_of, pick, render
 from tests.k8s.policies import num_bytes
 from tests.k8s.test_commands import container, job, recipe
 
@@ -81,3 +81,24 @@ def test_whoever_cannot_train_yet_says_so(model):
     folder = Path(__file__).parents[2] / "k8s/overlays" / model.overlay
     says = ["does not train yet" in (folder / f).read_text() for f in ("kustomization.yaml", "recipe.yaml")]
     assert says == [model.num_learner_gpus > 1] * 2
+
+
+def test_the_first_try_needs_what_the_page_says():
+    documents = render(Case("dev"))
+    groups = groups_of(pick(documents, "RayJob")[0])
+    counted = [(group.get("replicas", 1), group["template"]) for group in groups.values()]
+    counted.append((1, pick(documents, "RayJob")[0]["spec"]["submitterPodTemplate"]))
+    asked = [(n, t["spec"]["containers"][0]["resources"]["requests"]) for n, t in counted]
+    cpus = sum(n * num_cpus(requests["cpu"]) for n, requests in asked)
+    memory = sum(n * num_bytes(requests["memory"]) for n, requests in asked)
+    # Something is left for the operator and Kubernetes itself.
+    assert (7.0 < cpus < 8.0, 27 <= memory / 2**30 < 28) == (True, True)
+    for file in ("README.md", "overlays/dev/kustomization.yaml", "e2e-kind.sh"):
+        assert "8 CPUs and 28 GiB" in (K8S / file).read_text()
+    assert (
+        f"{sum(n for n, _ in counted) - 1} Ray nodes".replace("5", "five") in (K8S / "README.md").read_text()
+    )
+
+
+def num_cpus(quantity: str) -> float:
+    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
