@@ -21,7 +21,7 @@ def build_config() -> LlamaConfig:
 
     A colour stands five tokens behind its letter, wherever in the game: a model with relative (rotary)
     positions learns that once, one with absolute positions for each place. And weights have the scale that
-    suits this width; the customary 0.02 is that of far larger models, with which this one learns much slower.
+    suits this width; with 0.02, that of far larger models, this one needs twice as many updates.
     """
     return LlamaConfig(
         vocab_size=2 + len(LETTERS),
