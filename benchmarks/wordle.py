@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from cluster.recipe import Recipe
 from cluster.run_dir import RunDir
 from cluster.trained import load_trained, play_held_out
 from recipes.make_wordle import NUM_GAMES, NUM_WORDS, WORDS, draw_words, games, store, write_words
@@ -83,12 +84,7 @@ def run(recipe: str, seed: int, data: Path, out: Path, settings: Sequence[str]) 
 def measure(folder: Path, who: str, seed: int, beta: float | None, num_samples: int) -> Row:
     """How well the newest checkpoint of a run plays, with the β of its recipe or another."""
     subject = load_trained(folder)
-    changes: dict[str, float] = {"num_samples": num_samples}
-    if beta is not None:
-        changes["beta"] = beta
-    evaluation = subject.recipe.evaluation.model_copy(update=changes)
-    recipe = subject.recipe.model_copy(update={"evaluation": evaluation})
-    _, reports = play_held_out(replace(subject, recipe=recipe))
+    _, reports = play_held_out(replace(subject, recipe=played_with(subject.recipe, beta, num_samples)))
     groups = [group for report in reports for group in report.groups]
     scores = [score for group in groups for score in group.parts["wordle"]]
     summary = RunDir(folder).load_summary()
@@ -100,6 +96,14 @@ def measure(folder: Path, who: str, seed: int, beta: float | None, num_samples: 
         num_games=len(scores),
         wall_s=round(summary["wall_s"] - summary["phases_s"].get("eval", 0.0), 1),
     )
+
+
+def played_with(recipe: Recipe, beta: float | None, num_samples: int) -> Recipe:
+    """The recipe with another β, unless that is None, and another number of games, for its measurement."""
+    changes: dict[str, float] = {"num_samples": num_samples}
+    if beta is not None:
+        changes["beta"] = beta
+    return recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=changes)})
 
 
 def table(rows: Sequence[Row]) -> str:

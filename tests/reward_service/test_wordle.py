@@ -74,6 +74,9 @@ GAMES = {
     "craneBBYGBapple": LOST,
     "appleGGGGG": LOST,
     "appleBBBBBapple": LOST,
+    # Nothing follows the answer.
+    "appleGGGGGapple": LOST,
+    "appleXXXXXapple": LOST,
     "GGGGG": LOST,
     "cranesBBYBGapple": LOST,
 }

@@ -78,6 +78,8 @@ def test_the_first_turn_draws_with_the_seed_that_a_single_one_has_and_each_later
     engine, wanted = Recorder(), task(seed=5)
     play(engine, wanted)
     assert engine.asked[0] == stages.requests(wanted)
+    first = [derive(5, "sample", 1, i, n) for i in (0, 1) for n in (0, 1)]
+    assert [r.seed for r in engine.asked[0]] == first
     expected = [derive(5, "sample", 1, i, n, 2) for i in (0, 1) for n in (0, 1)]
     assert [r.seed for r in engine.asked[2]] == expected
     seeds = [r.seed for asked in engine.asked for r in asked]

@@ -195,6 +195,21 @@ def test_logged_games_are_groups_as_if_the_player_had_been_a_policy(
     assert list(read_parquet(tmp_path / "trajectories")) == groups
 
 
+def test_the_logprobs_of_a_game_are_the_bets_of_somebody_who_watches_it(groups: list[Group]) -> None:
+    lexicon = Lexicon(WORDS)
+    for group in groups:
+        (played,) = group.trajectories
+        onlooker = ScriptedPlayer(lexicon, np.random.default_rng(99))
+        text = played.completion_text
+        for turn in range(0, len(text), 10):
+            guess = WORDS.index(text[turn : turn + 5])
+            _, chances = onlooker.guess()
+            # One token before the first letter, the sign >.
+            assert sum(played.logprobs[turn + 1 : turn + 6]) == pytest.approx(math.log(chances[guess]))
+            if turn + 5 < len(text):
+                onlooker.hear(guess, text[turn + 5 : turn + 10])
+
+
 def test_the_games_are_of_mixed_skill_and_the_same_every_time(groups: list[Group], words: Path) -> None:
     scores = [group.scores[0].value for group in groups]
     assert {-6.0, -1.0, -2.0, -3.0} <= set(scores)

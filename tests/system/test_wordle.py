@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.wordle import Row, measure, read_logged, table
+from benchmarks.wordle import Row, measure, played_with, read_logged, table
+from cluster.recipe import load_recipe
 from recipes.make_wordle import games, store, write_words
 from rollout.trajectories import read_parquet
 from rollout.wordle_letters import build_config, build_tokenizer
@@ -100,6 +101,14 @@ def test_the_logged_games_have_a_row_of_their_own(data: Path) -> None:
     scores = [group.scores[0].value for group in read_parquet(data / "trajectories")]
     assert (row.seed, row.num_games, row.score) == (3, 40, sum(scores) / 40)
     assert row.won == sum(score != -6.0 for score in scores) / 40
+
+
+def test_a_model_is_measured_with_the_beta_of_its_recipe_or_another() -> None:
+    recipe = load_recipe(ROOT / "recipes" / "wordle_ilql.yaml")
+    for beta, expected in ((None, 12.0), (0.0, 0.0), (3.0, 3.0)):
+        changed = played_with(recipe, beta, 7)
+        assert (changed.evaluation.beta, changed.evaluation.num_samples) == (expected, 7)
+        assert changed.evaluation.sampling(changed.rollout.settled).beta == expected
 
 
 def test_the_table_has_a_line_per_player() -> None:
