@@ -1,4 +1,4 @@
-"""What the manifests become: kustomizations rendered by kubectl, once each, and their documents."""
+"""What the manifests become: kustomizations rendered, once each, and their documents."""
 
 import functools
 import os
@@ -8,15 +8,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from tests.k8s.plain_kustomize import LOADER, Document, apply
+
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
-Document = dict[str, Any]
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CLUSTER_AT = {
     "RayJob": ("spec", "rayClusterSpec"),
     "RayCluster": ("spec",),
@@ -54,22 +53,37 @@ every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 @functools.cache
 def render(case: Case) -> tuple[Document, ...]:
-    """The documents of a case. Skips where there is no kubectl; they are cached: copy before changing one."""
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed, which renders kustomizations")
+    """The documents of a case, by kubectl, or by our own rendering where there is none. They are cached: copy
+    before changing one."""
+    return by_kubectl(case) if shutil.which("kubectl") else plainly(case)
+
+
+@functools.cache
+def by_kubectl(case: Case) -> tuple[Document, ...]:
+    """Raises AssertionError with what kubectl said if it refuses."""
     with tempfile.TemporaryDirectory() as folder:
-        # kustomize wants paths that are relative to the folder of the kustomization.
-        base = os.path.relpath(K8S, os.path.realpath(folder))
-        wanted = {
-            "namespace": "antiphon",
-            "resources": [f"{base}/overlays/{case.overlay}"],
-            "components": [f"{base}/components/{c}" for c in case.components],
-        }
-        Path(folder, "kustomization.yaml").write_text(yaml.safe_dump(wanted))
+        path = Path(folder)
+        (path / "kustomization.yaml").write_text(yaml.safe_dump(wanted(case, path)))
         command = ["kubectl", "kustomize", folder]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     return tuple(yaml.load_all(ended.stdout, LOADER))
+
+
+@functools.cache
+def plainly(case: Case) -> tuple[Document, ...]:
+    """The same without a tool."""
+    return tuple(apply(wanted(case, K8S), K8S, []))
+
+
+def wanted(case: Case, folder: Path) -> Document:
+    """A kustomization in `folder` that puts the case together; kustomize wants relative paths."""
+    base = os.path.relpath(K8S, os.path.realpath(folder))
+    return {
+        "namespace": "antiphon",
+        "resources": [f"{base}/overlays/{case.overlay}"],
+        "components": [f"{base}/components/{c}" for c in case.components],
+    }
 
 
 def read(path: Path) -> list[Document]:
