@@ -23,6 +23,9 @@ KINDS = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwe
 """Model types whose layers are computed here, by the names of their classes in transformers; anything else,
 and any class derived from these, goes through its own forward."""
 
+FIXED_ROPES = ("default", "linear", "llama3", "yarn")
+"""Rotations that depend on the position alone; others depend on the longest sequence, too, and fit no table."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
@@ -56,6 +59,7 @@ class FusedDecoder:
         trunk: Any = model.base_model
         self._embed: nn.Module = trunk.embed_tokens
         self._rotary: nn.Module = trunk.rotary_emb
+        self._turns: tuple[Tensor, Tensor] | None = None
         self._layers = [_merged(layer) for layer in trunk.layers]
         self._norm: nn.Module = trunk.norm
         self._unembed: nn.Module = model.get_output_embeddings()
@@ -69,7 +73,8 @@ class FusedDecoder:
         """
         mask = cache.aim(position)
         hidden: Tensor = self._embed(token)
-        turn = self._turn(hidden, position)
+        cos, sin = self._table(hidden, cache.capacity)
+        turn = cos[position], sin[position]
         for number, layer in enumerate(self._layers):
             hidden = hidden + layer.output(
                 _attend(layer, layer.input_norm(hidden), turn, mask, cache, number)
@@ -79,12 +84,15 @@ class FusedDecoder:
         states = self._norm(hidden)
         return Said(self._unembed(states), states)
 
-    def _turn(self, hidden: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin [n, 1, D], the sin of the first half negated: x cos + swapped(x) sin rotates."""
-        cos, sin = self._rotary(hidden, position[None])
-        half = sin.shape[-1] // 2
-        signed = torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
-        return cos[0, :, None], signed[0, :, None]
+    def _table(self, hidden: Tensor, num_positions: int) -> tuple[Tensor, Tensor]:
+        """cos and sin of all positions [C, 1, D], the sin of the first half negated: x cos + swapped(x) sin
+        rotates."""
+        if self._turns is None or len(self._turns[0]) < num_positions or self._turns[0].dtype != hidden.dtype:
+            cos, sin = self._rotary(hidden, torch.arange(num_positions, device=hidden.device)[None])
+            half = sin.shape[-1] // 2
+            signed = torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
+            self._turns = cos[0, :, None], signed[0, :, None]
+        return self._turns
 
 
 def fused_decoder(model: PreTrainedModel) -> FusedDecoder | None:
@@ -92,7 +100,7 @@ def fused_decoder(model: PreTrainedModel) -> FusedDecoder | None:
     kind, cls = model.config.model_type, type(model)
     known = f"transformers.models.{kind}.modeling_{kind}", f"{KINDS.get(kind)}ForCausalLM"
     is_known = (cls.__module__, cls.__qualname__) == known and model.config.hidden_act == "silu"
-    return FusedDecoder(model) if is_known else None
+    return FusedDecoder(model) if is_known and model.base_model.rotary_emb.rope_type in FIXED_ROPES else None
 
 
 def _attend(

@@ -43,8 +43,12 @@ class TorchEngine(Engine):
         num_slots: int = Field(64, ge=1)
         """Completions under way at once. More use the hardware better, until memory for their keys and values
         (slots x longest sequence) or, on a CPU, its caches run out."""
-        max_prefill_tokens: int = Field(4096, ge=1)
-        """Prompt tokens in one pass, padding included; bounds the memory of prefill."""
+        max_prefill_tokens: int | None = Field(None, ge=1)
+        """Prompt tokens in one pass, padding included; bounds the memory of prefill. null: 1024 on a CPU, whose
+        caches hold no more, else 4096."""
+        min_refill: int | None = Field(None, ge=1)
+        """Free slots that are waited for before prompts are prefilled into them, while others decode. A pass
+        over one prompt costs about as much as one over four. null: an eighth of the slots."""
 
     def __init__(self, config: Config, model: PreTrainedModel | None, eos_token_ids: tuple[int, ...]) -> None:
         """
@@ -66,6 +70,9 @@ class TorchEngine(Engine):
         self._cache = SlotCache(config.num_slots)
         self._shared: Prefilled | None = None
         self._is_stale = False
+        on_cpu = model.device.type == "cpu"
+        self._max_prefill_tokens = config.max_prefill_tokens or (1024 if on_cpu else 4096)
+        self._min_refill = min(config.min_refill or max(1, config.num_slots // 8), config.num_slots)
 
     @property
     def has_work(self) -> bool:
@@ -86,7 +93,7 @@ class TorchEngine(Engine):
             return []
         if self._is_stale:
             self._recompute()
-        if self._waiting and self._table.num_free:
+        if self._is_time_to_admit():
             rows, said = self._admit()
         else:
             rows, said = self._decode()
@@ -109,6 +116,11 @@ class TorchEngine(Engine):
         if request.sampling.beta > 0 and self.guide is None:
             raise ValueError(f"sampling.beta is {request.sampling.beta}, and there is no Q function to play")
         self._waiting.append((ticket, request))
+
+    def _is_time_to_admit(self) -> bool:
+        """Whether somebody waits and enough slots are free, or as many as are wanted, or all."""
+        num_wanted = min(len(self._waiting), self._min_refill)
+        return num_wanted > 0 and self._table.num_free >= num_wanted
 
     def _admit(self) -> tuple[Tensor, Said]:
         """Starts as many waiting requests as there are free slots; rows [n] and what comes next in each."""
@@ -156,8 +168,7 @@ class TorchEngine(Engine):
         if shared is not None and shared.prompts[0] in sequences:
             sequences.remove(shared.prompts[0])
             yield shared
-        max_tokens = self._settings.max_prefill_tokens
-        yield from prefill(self._model, sequences, max_tokens, self.guide is not None)
+        yield from prefill(self._model, sequences, self._max_prefill_tokens, self.guide is not None)
 
     def _share(self, batch: Prefilled) -> None:
         """Keeps the prompt that the next request in line has too, for it did not fit into the slots."""
