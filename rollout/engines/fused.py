@@ -24,7 +24,7 @@ KINDS = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwe
 and any class derived from these, goes through its own forward."""
 
 FIXED_ROPES = ("default", "linear", "llama3", "yarn")
-"""Rotations that depend on the position alone; others depend on the longest sequence, too, and fit no table."""
+"""Rotations that depend on the position alone; others, on the longest sequence too, fit no table."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,8 +44,8 @@ class TorchEngine(Engine):
         """Completions under way at once. More use the hardware better, until memory for their keys and values
         (slots x longest sequence) or, on a CPU, its caches run out."""
         max_prefill_tokens: int | None = Field(None, ge=1)
-        """Prompt tokens in one pass, padding included; bounds the memory of prefill. null: 1024 on a CPU, whose
-        caches hold no more, else 4096."""
+        """Prompt tokens in one pass, padding included; bounds the memory of prefill. null: 1024 on a CPU,
+        whose caches hold no more, else 4096."""
         min_refill: int | None = Field(None, ge=1)
         """Free slots that are waited for before prompts are prefilled into them, while others decode. A pass
         over one prompt costs about as much as one over four. null: an eighth of the slots."""
