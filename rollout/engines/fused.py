@@ -100,7 +100,8 @@ def fused_decoder(model: PreTrainedModel) -> FusedDecoder | None:
     kind, cls = model.config.model_type, type(model)
     known = f"transformers.models.{kind}.modeling_{kind}", f"{KINDS.get(kind)}ForCausalLM"
     is_known = (cls.__module__, cls.__qualname__) == known and model.config.hidden_act == "silu"
-    return FusedDecoder(model) if is_known and model.base_model.rotary_emb.rope_type in FIXED_ROPES else None
+    trunk: Any = model.base_model
+    return FusedDecoder(model) if is_known and trunk.rotary_emb.rope_type in FIXED_ROPES else None
 
 
 def _attend(
