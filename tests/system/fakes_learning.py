@@ -1,15 +1,9 @@
-"""For tests of replays: an algorithm that may learn from anybody's trajectories, and recipes with it."""
+"""For tests of replays: recipes with algorithms that may learn from anybody's trajectories."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch import Tensor
-
-from learner.algorithms.base import Algorithm, Term
-from learner.batch import Batch
-from learner.functional.aggregate import masked_sum
-from learner.model import Outputs
 from reward_service.reward import Reward
 from reward_service.types import Sample
 from tests.system.fakes_parts import by_text
@@ -22,8 +16,10 @@ OFFLINE = {"name": "prioritized", "num_fresh": 0}
 
 
 def replaying(replay: Mapping[str, Any], **changes: object) -> list[str]:
-    """Options of the command line for a run with this replay."""
-    return settings(algorithm={"name": f"{HERE}:Imitation"}, reward=QUICK, replay=replay, **changes)
+    """Options of the command line for a run with this replay: ILQL offline, DQN where some is fresh."""
+    heads = {"q": {"form": "full", "hidden_size": 0}, "target": {"share": 0.5}}
+    algorithm = {"name": "dqn" if replay.get("num_fresh", 1) else "ilql", **heads}
+    return settings(algorithm=algorithm, reward=QUICK, replay=replay, **changes)
 
 
 def assert_same(run_dir: Path, other: Path) -> None:
@@ -31,27 +27,6 @@ def assert_same(run_dir: Path, other: Path) -> None:
     assert updates(run_dir) == updates(other)
     assert len(updates(run_dir)) == 4
     assert summary(run_dir)["weights_digest"] == summary(other)["weights_digest"]
-
-
-class Imitation(Algorithm):
-    """Raises the log-probs of what was scored well; how far a row's score is from ½ is its surprise."""
-
-    name: ClassVar[str] = "imitation"
-    is_off_policy: ClassVar[bool] = True
-
-    def prepare(self, batch: Batch) -> Batch:
-        return batch
-
-    def loss(self, outputs: Outputs, batch: Batch) -> Mapping[str, Term]:
-        weight = batch.score.float()
-        if "importance" in batch:
-            weight = weight * batch["importance"]
-        return {
-            "loss/policy": Term(-masked_sum(weight[:, None] * outputs["logprob"], batch.loss_mask), "tokens")
-        }
-
-    def report(self, outputs: Outputs, batch: Batch) -> Mapping[str, Tensor]:
-        return {"td_error": (batch.score.float() - 0.5).abs()}
 
 
 class ByText(Reward):

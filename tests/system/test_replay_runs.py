@@ -77,7 +77,7 @@ def test_offline_nothing_is_rolled_out_but_for_the_evaluation(offline, earlier):
     assert "lag/mean" not in updates(offline)[0]
     # All 16 groups of the other run are at hand.
     assert updates(offline)[-1]["replay/groups"] == 16.0
-    assert len({line["loss/policy"] for line in updates(offline)}) == 4
+    assert len({line["loss/q"] for line in updates(offline)}) == 4
 
 
 def test_a_store_says_whose_token_ids_it_holds(online, earlier):
