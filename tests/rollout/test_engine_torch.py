@@ -221,6 +221,25 @@ def test_a_freed_slot_is_refilled_in_the_next_step_and_idle_slots_cost_nothing()
     assert shapes == [(2, 1), (2, 1), (1, 1), (2, 1), (1, 1)]
 
 
+def test_prompts_wait_until_enough_slots_are_free_or_nobody_else_waits() -> None:
+    model, shapes = tiny_model("gpt2"), list[tuple[int, ...]]()
+    engine = TorchEngine(TorchEngine.Config(num_slots=4, min_refill=2), model, ())
+    engine.policy_version = 0
+    model.register_forward_pre_hook(
+        lambda _module, _args, options: shapes.append(tuple(options["input_ids"].shape)), with_kwargs=True
+    )
+    lengths = (2, 3, 4, 4, 1, 1, 1)
+    requests = [
+        Request(token_ids=(3, 5 + n), sampling=Sampling(max_new_tokens=length), seed=n)
+        for n, length in enumerate(lengths)
+    ]
+    engine.generate(requests)
+    # Four are prefilled. One ends with its second token, and its slot stays empty while three draw their
+    # third. Then two slots are free, for two that end at once, and one for the last, who waits for no other.
+    # The other two draw their fourth alone.
+    assert shapes == [(4, 2), (4, 1), (3, 1), (2, 2), (1, 2), (2, 1)]
+
+
 def test_prefill_batches_stay_within_the_budget_of_tokens() -> None:
     engine, shapes = watched_engine(num_slots=16, max_prefill_tokens=12)
     requests = [
