@@ -22,6 +22,8 @@ import torch
 from benchmarks.rollout import open_model
 from rollout.weights import apply, pack
 
+DEADLINE_S = 120.0
+
 
 @ray.remote(num_cpus=0.5)
 class Holder:
@@ -33,7 +35,7 @@ class Holder:
 
     def load(self, weights: list[ray.ObjectRef]) -> str:
         """Returns the digest of what is held afterwards."""
-        return apply(ray.get(weights[0]), self._model)
+        return apply(ray.get(weights[0], timeout=DEADLINE_S), self._model)
 
 
 def main() -> None:
@@ -58,7 +60,7 @@ def main() -> None:
         marks.append(time.perf_counter())
         reference = ray.put(weights)
         marks.append(time.perf_counter())
-        digests = ray.get([holder.load.remote([reference]) for holder in holders])
+        digests = ray.get([holder.load.remote([reference]) for holder in holders], timeout=DEADLINE_S)
         marks.append(time.perf_counter())
         if set(digests) != {weights.digest}:
             raise SystemExit(f"actors hold {digests}, sent {weights.digest}")
