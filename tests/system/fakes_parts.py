@@ -49,14 +49,21 @@ class OnceKilledEngine(TorchEngine):
 
     class Config(TorchEngine.Config):
         marker: Path
-        """Made just before the kill; while it exists nobody is killed."""
+        """Made just before the kill, by one process alone; while it exists nobody is killed."""
 
     def step(self):
-        marker = self.config.marker
-        if self.policy_version == 1 and not marker.exists():
-            marker.touch()
+        if self.policy_version == 1 and made(self.config.marker):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().step()
+
+
+def made(marker: Path) -> bool:
+    """Whether this process made the file; of several that try at once, one does."""
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def raises_on_training(id: str) -> float:
