@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from antiphon.lease import Lease
 from cluster import ray_environment
 from cluster.parts import build_learner_process, build_worker
 from cluster.plan import Plan
@@ -24,10 +25,12 @@ Sides = tuple[RolloutSide, LearnerSide, Rewards]
 
 
 @contextmanager
-def assemble(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[..., None]) -> Iterator[Sides]:
+def assemble(
+    plan: Plan, run_id: str, trajectories: Path, lease: Lease, on_event: Callable[..., None]
+) -> Iterator[Sides]:
     """Both sides of the run, up inside the block and gone after it."""
     build = {"inline": _inline, "ray": _on_ray}[plan.recipe.cluster.mode]
-    with build(plan, run_id, trajectories, on_event) as sides:
+    with build(plan, run_id, trajectories, lease, on_event) as sides:
         yield sides
 
 
@@ -37,13 +40,15 @@ def learner_threads(recipe: Recipe) -> int:
 
 
 @contextmanager
-def _inline(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[..., None]) -> Iterator[Sides]:
+def _inline(
+    plan: Plan, run_id: str, trajectories: Path, lease: Lease, on_event: Callable[..., None]
+) -> Iterator[Sides]:
     from cluster.inline import InlineLearner, InlineRollouts
 
     recipe = plan.recipe
     rewards = open_rewards(recipe.reward)
     worker = build_worker(recipe, rewards)
-    process = build_learner_process(recipe, tuple(plan.pairs), trajectories, plan.limits)
+    process = build_learner_process(recipe, tuple(plan.pairs), trajectories, plan.limits, lease)
     num_queued = 2 * recipe.rollout.num_actors
     yield (
         InlineRollouts(worker, recipe.rollout.num_threads, num_queued),
@@ -53,7 +58,9 @@ def _inline(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
 
 
 @contextmanager
-def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[..., None]) -> Iterator[Sides]:
+def _on_ray(
+    plan: Plan, run_id: str, trajectories: Path, lease: Lease, on_event: Callable[..., None]
+) -> Iterator[Sides]:
     ray_environment.prepare()
     # Ray takes a second to import, which `check` and the one-process assembly need not pay.
     from cluster.ray_learner import RayLearner
@@ -67,7 +74,7 @@ def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
     recipe, cluster = plan.recipe, plan.recipe.cluster
     with session(recipe):
         make_process = partial(
-            build_learner_process, recipe, tuple(plan.pairs), trajectories.resolve(), plan.limits
+            build_learner_process, recipe, tuple(plan.pairs), trajectories.resolve(), plan.limits, lease
         )
         learner_actor = (
             cast(Any, LearnerActor)
@@ -98,7 +105,8 @@ def _on_ray(plan: Plan, run_id: str, trajectories: Path, on_event: Callable[...,
         finally:
             rollouts.close()
             learner.close()
-            if recipe.reward.shared is None:
+            # A newer attempt has the service of that name now.
+            if recipe.reward.shared is None and lease.is_current():
                 shutdown(application)
 
 

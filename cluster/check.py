@@ -18,8 +18,9 @@ from cluster.progress import Progress
 from cluster.recipe import Recipe, parse_recipe
 from cluster.resources import reserved
 from cluster.run_dir import RunDir
+from cluster.start_or_resume import resume_run, start_run
 from cluster.stop import Interrupted
-from cluster.train import DONE, resume_run, start_run
+from cluster.train import DONE
 from learner.replays.memory import Memory
 
 SMALL = (

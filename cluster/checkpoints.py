@@ -9,7 +9,9 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -57,27 +59,41 @@ class Checkpoints:
         >>> path, skipped = checkpoints.newest()
     """
 
-    def __init__(self, folder: Path, num_kept: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        num_kept: int,
+        writing: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        """
+        Args:
+            writing: around what others see appear; it may refuse (antiphon/lease.py).
+        """
         self.folder = folder
         self.num_kept = num_kept
+        self._writing = writing
 
     def save(self, version: int, write: Callable[[Path], None], facts: Mapping[str, Any]) -> Path:
         """Let `write` fill a folder, seal it with a manifest and publish it under the version's name."""
         target = self.folder / f"step_{version:06d}"
-        temporary = self.folder / f".step_{version:06d}.{os.getpid()}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
+        # No two attempts share it: process ids repeat from one container to the next.
+        temporary = self.folder / f".step_{version:06d}.{uuid.uuid4().hex[:8]}.tmp"
         temporary.mkdir(parents=True)
         write(temporary)
         _seal(temporary, {"version": version, **facts})
-        replaced = self.folder / f".step_{version:06d}.replaced.tmp"
+        with self._writing():
+            self._publish(temporary, target)
+            self._retire()
+        return target
+
+    def _publish(self, temporary: Path, target: Path) -> None:
+        replaced = target.with_name(f".{target.name}.replaced.tmp")
         shutil.rmtree(replaced, ignore_errors=True)
         if target.exists():
             target.rename(replaced)
         temporary.rename(target)
         _sync(self.folder)
         shutil.rmtree(replaced, ignore_errors=True)
-        self._retire()
-        return target
 
     def newest(self) -> tuple[Path, list[Skipped]]:
         """The newest whole checkpoint, and those that were passed over on the way to it.

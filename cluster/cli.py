@@ -1,7 +1,7 @@
 """The command line: parses, calls, prints. Mistakes of a person end in a sentence and exit code 2.
 
 Exit codes: 0 the run did what was asked · 1 it failed · 2 something that was asked for is wrong ·
-130 it was stopped and can be resumed.
+3 another attempt has taken the run over · 130 it was stopped and can be resumed.
 """
 
 import json
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from antiphon.errors import UserError
+from antiphon.lease import Superseded
 from cluster import choice_commands, reward_commands
 from cluster.stop import Interrupted
 
@@ -51,8 +52,7 @@ def train(
     from cluster.plan import prepare
     from cluster.recipe import load_recipe
     from cluster.run_dir import RunDir, new_run_dir
-    from cluster.start_or_resume import start_or_resume
-    from cluster.train import start_run
+    from cluster.start_or_resume import start_or_resume, start_run
 
     checked = load_recipe(recipe, overrides)
     if resume_if_exists:
@@ -69,7 +69,8 @@ def resume(run: RunPath) -> None:
     from cluster.plan import prepare
     from cluster.recipe import parse_recipe
     from cluster.run_dir import RunDir
-    from cluster.train import DONE, resume_run
+    from cluster.start_or_resume import resume_run
+    from cluster.train import DONE
     from cluster.train_choice import is_choice_run, resume_choice
 
     folder = RunDir(run)
@@ -154,6 +155,9 @@ def main() -> None:
         app()
     except Interrupted:
         sys.exit(130)
+    except Superseded as error:
+        errors.print(f"[bold]superseded:[/bold] {escape(str(error))}", soft_wrap=True)
+        sys.exit(3)
     except UserError as error:
         errors.print(f"[bold red]error:[/bold red] {escape(error.problem)}", soft_wrap=True)
         errors.print(f"[bold]remedy:[/bold] {escape(error.remedy)}", soft_wrap=True)

@@ -6,6 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from antiphon import plugins
+from antiphon.lease import Lease
 from antiphon.seeds import derive
 from cluster.plan import build_algorithm, build_encoder, build_environment
 from cluster.recipe import Recipe
@@ -58,9 +59,9 @@ def build_worker(recipe: Recipe, rewards: RewardClient, engine: Engine | None = 
 
 
 def build_learner_process(
-    recipe: Recipe, pairs: tuple[Pair, ...], trajectories: Path, limits: Limits
+    recipe: Recipe, pairs: tuple[Pair, ...], trajectories: Path, limits: Limits, lease: Lease
 ) -> LearnerProcess:
-    """The learner with everything that it updates."""
+    """The learner with everything that it updates. It stores trajectories as long as the lease is good."""
     rule = ProcessRule(
         max_lag=None if build_algorithm(recipe).is_off_policy else recipe.rollout.max_lag,
         weights_dtype=getattr(torch, recipe.rollout.weights_dtype),
@@ -69,6 +70,7 @@ def build_learner_process(
         warm_up=recipe.warm_up,
         seed=recipe.run.seed,
         watch=recipe.watch,
+        writing=lease.writing,
     )
 
     def make_learner(lm: PreTrainedModel) -> Learner:

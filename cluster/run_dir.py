@@ -1,7 +1,7 @@
 """The folder of a run: where each file is, and how it appears (whole or not at all).
 
 runs/<name>/  recipe.yaml  summary.json  metrics.jsonl  events.jsonl  trajectories/
-              checkpoints/step_000010/  tensorboard/  postmortem.json (only after a fatal error)
+              checkpoints/step_000010/  tensorboard/  attempts/  postmortem.json (only after a fatal error)
 """
 
 import json

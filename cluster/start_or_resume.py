@@ -1,4 +1,4 @@
-"""One command that starts a run or goes on with it, for whoever restarts it without knowing how far it came.
+"""Starts a run, goes on with one, or does either for whoever restarts it without knowing how far it came.
 
     antiphon train RECIPE --run-dir /shared/run --resume-if-exists
 
@@ -9,11 +9,14 @@ import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster.plan import prepare
+from antiphon.errors import UserError
+from cluster.checkpoints import Checkpoints, read_manifest
+from cluster.plan import Plan, prepare
 from cluster.progress import Progress
 from cluster.recipe import Recipe, parse_recipe
 from cluster.run_dir import RunDir
-from cluster.train import DONE, Attempt, Outcome, resume_run, start_run
+from cluster.takeover import take_over
+from cluster.train import DONE, INTERRUPTED, Attempt, Outcome
 
 NUM_NAMED = 5
 """Settings that are named where a recipe was changed; the others are only counted."""
@@ -36,9 +39,46 @@ def start_or_resume(recipe: Recipe, run_dir: RunDir, progress: Progress) -> Outc
     plan = prepare(own)
     if any(run_dir.checkpoints.glob("step_*")):
         return resume_run(plan, run_dir, progress)
+    lease = take_over(run_dir, progress)
     progress.say(f"{run_dir.path} has no checkpoint yet: it begins again")
     _forget(run_dir)
+    return Attempt(plan, run_dir, progress, lease=lease).run(Attempt.begin)
+
+
+def start_run(plan: Plan, run_dir: RunDir, progress: Progress) -> Outcome:
+    """A fresh run in a folder that holds none.
+
+    Raises:
+        UserError: the folder already holds a run.
+    """
+    if run_dir.recipe.exists():
+        raise UserError(
+            f"{run_dir.path} already holds a run",
+            remedy=f"`antiphon resume {run_dir.path}` goes on with it; another --run-dir starts a new one",
+        )
+    if run_dir.is_in_copy:
+        progress.say(
+            f"note: {run_dir.path.resolve()} is in Ray's copy of the working directory, which Ray may delete "
+            "when the job is over; --run-dir keeps the run elsewhere"
+        )
     return Attempt(plan, run_dir, progress).run(Attempt.begin)
+
+
+def resume_run(plan: Plan, run_dir: RunDir, progress: Progress) -> Outcome:
+    """Go on with the run in a folder; one that was stopped before its first weights begins again.
+
+    Raises:
+        UserError: it has no usable checkpoint.
+    """
+    lease = take_over(run_dir, progress)
+    told = run_dir.load_summary()
+    if told.get("status") == INTERRUPTED and not told["weights_digest"]:
+        progress.say("stopped before anything was learned: it begins again")
+        return Attempt(plan, run_dir, progress, lease=lease).run(Attempt.begin)
+    path, _ = Checkpoints(run_dir.checkpoints, plan.recipe.run.num_checkpoints).newest()
+    manifest = read_manifest(path)
+    run_id, version = manifest["run_id"], manifest["version"]
+    return Attempt(plan, run_dir, progress, run_id, version, lease).run(Attempt.resume)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

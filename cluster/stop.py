@@ -1,6 +1,7 @@
 """A polite end: the first Ctrl-C or SIGTERM asks the loop to save and stop, the second one does not ask."""
 
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -14,14 +15,20 @@ class StopRequest:
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self) -> None:
+    def __init__(self, check_too: Callable[[], None] = lambda: None) -> None:
+        """
+        Args:
+            check_too: raises for another reason to end here.
+        """
         self.is_requested = False
+        self._check_too = check_too
         self._previous: dict[int, Any] = {}
 
     def check(self) -> None:
         """Raises Interrupted once a stop was requested."""
         if self.is_requested:
             raise Interrupted
+        self._check_too()
 
     def __enter__(self) -> "StopRequest":
         self._previous = {s: signal.signal(s, self._handle) for s in self.SIGNALS}

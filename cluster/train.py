@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.errors import UserError
+from antiphon.lease import Lease, Superseded
 from cluster.assembly import assemble
-from cluster.checkpoints import Checkpoints, read_manifest
+from cluster.checkpoints import Checkpoints
 from cluster.evaluation import Evaluator, Measurement
 from cluster.journal import Journal
 from cluster.loop import Hooks, Loop
@@ -23,6 +24,7 @@ from cluster.recipe import Recipe
 from cluster.rule import DispatchRule
 from cluster.run_dir import RunDir
 from cluster.stop import Interrupted, StopRequest
+from cluster.takeover import LOOK_EVERY_S, Occasionally
 from rollout.prompts import PromptStream
 
 DONE, INTERRUPTED, FAILED = "done", "interrupted", "failed"
@@ -46,15 +48,23 @@ class Attempt:
         progress: Progress,
         run_id: str | None = None,
         resumed_at: int | None = None,
+        lease: Lease | None = None,
     ) -> None:
+        """
+        Args:
+            lease: claimed, where the folder holds a run; None where it holds none.
+        """
         self._plan = plan
         self._recipe = plan.recipe
         self._run_dir = run_dir
         self._progress = progress
         self._run_id = run_id or uuid.uuid4().hex[:8]
         self._resumed_at = resumed_at
-        self._checkpoints = Checkpoints(run_dir.checkpoints, plan.recipe.run.num_checkpoints)
-        self._stop = StopRequest()
+        self._lease = lease or Lease.next_of(run_dir.path)
+        self._checkpoints = Checkpoints(
+            run_dir.checkpoints, plan.recipe.run.num_checkpoints, self._lease.writing
+        )
+        self._stop = StopRequest(Occasionally(self._lease.check, LOOK_EVERY_S))
         self._journal = Journal()
         self._loop: Loop | None = None
 
@@ -63,6 +73,7 @@ class Attempt:
 
         Raises:
             Exception: whatever ended the run, after summary.json and postmortem.json are written.
+            Superseded: a newer attempt has taken the run over; nothing is written.
         """
         try:
             with ExitStack() as stack:
@@ -70,10 +81,12 @@ class Attempt:
                 loop = self.open(stack)
                 status = self._drive(loop, start)
         except BaseException as error:
+            self._end_if_superseded(error)
             # What was refused before the loop began leaves an older attempt's files as they were.
             is_refused = self._loop is None and isinstance(error, UserError)
             if self._run_dir.recipe.exists() and not is_refused:
-                write_postmortem(self._run_dir, error, self._loop.version if self._loop else 0)
+                with self._lease.writing():
+                    write_postmortem(self._run_dir, error, self._loop.version if self._loop else 0)
                 self.summarize(FAILED)
             raise
         return Outcome(status=status, summary=self.summarize(status))
@@ -103,7 +116,8 @@ class Attempt:
     def save(self, loop: Loop) -> None:
         """Publish a checkpoint of the loop as it is now."""
         with loop.journal.phase("checkpoint"):
-            path = self._checkpoints.save(loop.version, loop.save, {"run_id": self._run_id})
+            facts = {"run_id": self._run_id, "attempt": self._lease.number}
+            path = self._checkpoints.save(loop.version, loop.save, facts)
         self._event("checkpoint", path=path, version=loop.version)
 
     def open(self, stack: ExitStack) -> Loop:
@@ -116,10 +130,11 @@ class Attempt:
         self._progress.say(f"starting {_parts(recipe)}")
         with self._journal.phase("start"):
             sides = stack.enter_context(
-                assemble(self._plan, self._run_id, self._run_dir.trajectories, self._event)
+                assemble(self._plan, self._run_id, self._run_dir.trajectories, self._lease, self._event)
             )
         if not self._run_dir.recipe.exists():
             self._run_dir.create(recipe.to_dict())
+            self._lease.claim()
         folder = self._run_dir
         sinks = open_sinks(recipe.metrics, folder.metrics, folder.tensorboard, self._resumed_at)
         if prometheus is not None:
@@ -133,12 +148,14 @@ class Attempt:
         rollouts, learner, rewards = sides
 
         def on_update(version: int, values: Mapping[str, float]) -> None:
-            write_all(sinks, version, {**values, **rewards.metrics()})
+            with self._lease.writing():
+                write_all(sinks, version, {**values, **rewards.metrics()})
             self._progress.update(version, values)
 
         def on_measurement(version: int, measurement: Measurement) -> None:
             failed = {"eval/failed": float(measurement.num_failed)} if measurement.num_failed else {}
-            write_all(sinks, version, {f"eval/{measurement.metric}": measurement.value, **failed})
+            with self._lease.writing():
+                write_all(sinks, version, {f"eval/{measurement.metric}": measurement.value, **failed})
             self._progress.measurement(version, measurement)
 
         def on_event(kind: str, **facts: Any) -> None:
@@ -202,52 +219,30 @@ class Attempt:
         loop = self._loop
         summary = {
             "status": status,
+            "attempt": self._lease.number,
             "version": loop.version if loop else self._resumed_at or 0,
             "weights_digest": loop.weights_digest if loop else "",
             **(loop.journal if loop else Journal()).summarize(),
             "dropped": dict(loop.dispatcher.ledger.dropped) if loop else {},
             "recipe": self._recipe.to_dict(),
         }
-        self._run_dir.write_summary(summary)
+        with self._lease.writing():
+            self._run_dir.write_summary(summary)
+        self._lease.end(status)
         return summary
 
     def _event(self, kind: str, **facts: Any) -> None:
-        if self._run_dir.recipe.exists():
+        if self._run_dir.recipe.exists() and self._lease.is_current():
             self._run_dir.append_event(kind, **facts)
 
-
-def start_run(plan: Plan, run_dir: RunDir, progress: Progress) -> Outcome:
-    """A fresh run in a folder that holds none.
-
-    Raises:
-        UserError: the folder already holds a run.
-    """
-    if run_dir.recipe.exists():
-        raise UserError(
-            f"{run_dir.path} already holds a run",
-            remedy=f"`antiphon resume {run_dir.path}` goes on with it; another --run-dir starts a new one",
-        )
-    if run_dir.is_in_copy:
-        progress.say(
-            f"note: {run_dir.path.resolve()} is in Ray's copy of the working directory, which Ray may delete "
-            "when the job is over; --run-dir keeps the run elsewhere"
-        )
-    return Attempt(plan, run_dir, progress).run(Attempt.begin)
-
-
-def resume_run(plan: Plan, run_dir: RunDir, progress: Progress) -> Outcome:
-    """Go on with the run in a folder; one that was stopped before its first weights begins again.
-
-    Raises:
-        UserError: it has no usable checkpoint.
-    """
-    told = run_dir.load_summary()
-    if told.get("status") == INTERRUPTED and not told["weights_digest"]:
-        progress.say("stopped before anything was learned: it begins again")
-        return Attempt(plan, run_dir, progress).run(Attempt.begin)
-    path, _ = Checkpoints(run_dir.checkpoints, plan.recipe.run.num_checkpoints).newest()
-    manifest = read_manifest(path)
-    return Attempt(plan, run_dir, progress, manifest["run_id"], manifest["version"]).run(Attempt.resume)
+    def _end_if_superseded(self, error: BaseException) -> None:
+        """Whatever went wrong, it is of no interest any more; the learner's own refusal arrives here, too."""
+        try:
+            self._lease.check()
+        except Superseded as superseded:
+            raise superseded from error
+        if isinstance(error, Superseded):
+            raise error
 
 
 def newest_checkpoint(run_dir: RunDir) -> Path:

@@ -5,9 +5,11 @@ accept(groups) -> replay -> update -> trajectory store of what was fresh -> pack
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -63,6 +65,8 @@ class ProcessRule:
     warm_up: SupervisedConfig | None
     seed: int
     watch: WatchConfig
+    writing: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Around what is written into the store; it may refuse (antiphon/lease.py)."""
 
 
 class LearnerProcess:
@@ -126,7 +130,8 @@ class LearnerProcess:
         self._replay.learn(draw, self.learner.td_errors)
         alarms: tuple[Alarm, ...] = ()
         if draw.fresh:
-            write_parquet(draw.fresh, self._rule.trajectories, version, self._rule.tokenizer)
+            with self._rule.writing():
+                write_parquet(draw.fresh, self._rule.trajectories, version, self._rule.tokenizer)
             seen = self._watch.look(draw.fresh, version + 1)
             metrics, alarms = {**metrics, **seen.metrics}, seen.alarms
         trained = tuple(g.key for g in draw.fresh)

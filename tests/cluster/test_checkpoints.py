@@ -1,6 +1,7 @@
 import pytest
 
 from antiphon.errors import UserError
+from antiphon.lease import Lease, Superseded
 from cluster.checkpoints import Checkpoints, check_registered, find_fault
 
 
@@ -88,3 +89,16 @@ def test_what_a_killed_writer_left_is_cleared_away_by_the_next_checkpoint(tmp_pa
     (tmp_path / ".step_000002.999.tmp").mkdir()
     newest = save(Checkpoints(tmp_path, num_kept=3), 3)
     assert list(tmp_path.iterdir()) == [newest]
+
+
+def test_whoever_may_not_write_publishes_no_checkpoint_and_deletes_none(tmp_path):
+    """Mutation: `_publish` or `_retire` stands outside of `writing`."""
+    lease = Lease.next_of(tmp_path)
+    lease.claim()
+    checkpoints = Checkpoints(tmp_path / "checkpoints", num_kept=1, writing=lease.writing)
+    whole = save(checkpoints, 1)
+    Lease.next_of(tmp_path).claim()
+    with pytest.raises(Superseded):
+        save(checkpoints, 2)
+    assert checkpoints.newest() == (whole, [])
+    assert not (checkpoints.folder / "step_000002").exists()

@@ -16,7 +16,7 @@ from cluster.plan import prepare
 from cluster.progress import Progress
 from cluster.recipe import parse_recipe
 from cluster.run_dir import RunDir
-from cluster.train import start_run
+from cluster.start_or_resume import start_run
 from learner.algorithms.base import Algorithm
 from learner.batch import Batch
 from learner.learner import Learner, LearnerConfig

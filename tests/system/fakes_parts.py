@@ -71,3 +71,19 @@ def raises_on_training(id: str) -> float:
     if id == "trial" or id.startswith("-1/"):
         return 0.0
     raise RuntimeError("only samples of the training fail")
+
+
+class OnceFrozenEngine(TorchEngine):
+    """An engine that freezes its process in a generation with version 2, once in a run, as a node does that
+    is believed lost; it goes on when it gets SIGCONT."""
+
+    name: ClassVar[str] = "once_frozen"
+
+    class Config(TorchEngine.Config):
+        marker: Path
+        """Made just before, by one process alone."""
+
+    def step(self):
+        if self.policy_version == 2 and made(self.config.marker):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return super().step()
