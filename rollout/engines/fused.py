@@ -1,6 +1,6 @@
 """One more token for every slot, for models built like Llama: the same mathematics in far fewer operations.
 
-Called by the torch engine in place of the model's own forward where `fused_decoder` knows the architecture.
+Called by the torch engine in place of the model's own forward where the architecture is a known one.
 Queries, keys and values come out of one product, gate and up of another; both rotate together; grouped heads
 are never copied. What is measured is in docs/results.md, command benchmarks/rollout.py.
 
@@ -84,6 +84,9 @@ class FusedDecoder:
         states = self._norm(hidden)
         return Said(self._unembed(states), states)
 
+    def forget(self) -> None:
+        """The weights have changed. Here they are read where they lie, and nothing was made of them."""
+
     def _table(self, hidden: Tensor, num_positions: int) -> tuple[Tensor, Tensor]:
         """cos and sin of all positions [C, 1, D], the sin of the first half negated: x cos + swapped(x) sin
         rotates."""
@@ -95,13 +98,13 @@ class FusedDecoder:
         return self._turns
 
 
-def fused_decoder(model: PreTrainedModel) -> FusedDecoder | None:
-    """A decoder for this model, or None where its layers are not the ones that are known here."""
+def is_known(model: PreTrainedModel) -> bool:
+    """Whether the layers of this model are those that are computed here."""
     kind, cls = model.config.model_type, type(model)
     known = f"transformers.models.{kind}.modeling_{kind}", f"{KINDS.get(kind)}ForCausalLM"
-    is_known = (cls.__module__, cls.__qualname__) == known and model.config.hidden_act == "silu"
+    is_built_so = (cls.__module__, cls.__qualname__) == known and model.config.hidden_act == "silu"
     trunk: Any = model.base_model
-    return FusedDecoder(model) if is_known and trunk.rotary_emb.rope_type in FIXED_ROPES else None
+    return is_built_so and trunk.rotary_emb.rope_type in FIXED_ROPES
 
 
 def _attend(

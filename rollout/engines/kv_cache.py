@@ -78,6 +78,21 @@ class SlotCache(Cache):
         mask = torch.zeros(unseen.shape, dtype=dtype, device=position.device)
         return mask.masked_fill_(unseen, torch.finfo(dtype).min)[:, None, None, :]
 
+    def block(self, layer_idx: int) -> tuple[Tensor, Tensor]:
+        """All keys and values of a layer, [N, H, C, D] each: for who writes and reads them by himself."""
+        return self._blocks[layer_idx]
+
+    def require_room(self, position: Tensor) -> None:
+        """
+        Raises:
+            IndexError: there are more rows than the cache has, or a position lies beyond its capacity.
+        """
+        if len(position) > self.num_rows or int(position.max()) >= self.capacity:
+            raise IndexError(
+                f"{len(position)} rows up to position {int(position.max())} do not fit into {self.num_rows} "
+                f"rows of {self.capacity} positions"
+            )
+
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ where somebody reads those; both say positions explicitly. Prompts are padded on
 attention cannot see it; slots are masked by their own length.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -55,12 +55,14 @@ class Prefilled:
         return Prefilled(prompts=(self.prompts[row],), layers=layers, said=said)
 
 
-def prefill(
-    model: PreTrainedModel, prompts: Sequence[TokenIds], max_tokens: int, reads_states: bool = False
-) -> Iterator[Prefilled]:
+Reader = Callable[[tuple[TokenIds, ...]], Prefilled]
+"""One pass over a few prompts."""
+
+
+def prefill(read: Reader, prompts: Sequence[TokenIds], max_tokens: int) -> Iterator[Prefilled]:
     """Prefills the prompts in batches of similar length, each at most `max_tokens` with its padding."""
     for batch in _batches(sorted(prompts, key=len), max_tokens):
-        yield _run(model, batch, reads_states)
+        yield read(batch)
 
 
 def decode(
@@ -96,10 +98,15 @@ def _batches(prompts: Sequence[TokenIds], max_tokens: int) -> Iterator[tuple[Tok
         yield tuple(batch)
 
 
-def _run(model: PreTrainedModel, prompts: tuple[TokenIds, ...], reads_states: bool) -> Prefilled:
-    lengths = [len(prompt) for prompt in prompts]
-    width = max(lengths)
-    token_ids = torch.tensor([p + (0,) * (width - len(p)) for p in prompts], device=model.device)
+def padded(prompts: Sequence[TokenIds], device: torch.device) -> Tensor:
+    """[B, T] token ids, with zeros behind the shorter ones."""
+    width = max(map(len, prompts))
+    return torch.tensor([p + (0,) * (width - len(p)) for p in prompts], device=device)
+
+
+def read(model: PreTrainedModel, prompts: tuple[TokenIds, ...], reads_states: bool = False) -> Prefilled:
+    """One pass of the model's own forward over all prompts."""
+    token_ids, lengths = padded(prompts, model.device), [len(prompt) for prompt in prompts]
     # Only the logits at a last token are wanted; those of all positions would not fit into memory.
     ends, which = torch.tensor(lengths, device=model.device).sub_(1).unique(return_inverse=True)
     cache = DynamicCache(config=model.config)
@@ -107,7 +114,7 @@ def _run(model: PreTrainedModel, prompts: tuple[TokenIds, ...], reads_states: bo
         model,
         reads_states,
         input_ids=token_ids,
-        position_ids=torch.arange(width, device=model.device).expand(len(prompts), -1),
+        position_ids=torch.arange(token_ids.shape[1], device=model.device).expand(len(prompts), -1),
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=ends,

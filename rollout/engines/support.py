@@ -10,7 +10,8 @@ from transformers.cache_utils import DynamicLayer
 from antiphon.errors import UserError
 from rollout.engines.fused import FusedDecoder
 from rollout.engines.kv_cache import SlotCache
-from rollout.engines.passes import Said, decode, prefill
+from rollout.engines.native_decoder import NativeDecoder
+from rollout.engines.passes import Said, decode, read
 
 ATTENTION = ("sdpa", "eager")
 """Implementations that honour a mask per row and position."""
@@ -115,11 +116,13 @@ def _through_slots(
 ) -> Said:
     """What comes after each text: all but the last token prefilled, the last one decoded."""
     cache = SlotCache(len(texts))
-    prompts = [text[:-1] for text in texts]
-    [batch] = prefill(model, prompts, max_tokens=64, reads_states=reads_states)
+    prompts = tuple(text[:-1] for text in texts)
+    batch = read(model, prompts, reads_states)
+    if isinstance(fused, NativeDecoder):
+        batch = fused.read(prompts)
     cache.reserve(max(map(len, texts)), like=batch.layers)
-    rows = torch.tensor([prompts.index(prompt) for prompt in batch.prompts], device=model.device)
-    cache.put(rows, batch.layers, torch.arange(len(texts), device=model.device), batch.max_length)
+    rows = torch.arange(len(texts), device=model.device)
+    cache.put(rows, batch.layers, rows, batch.max_length)
     last = torch.tensor([text[-1] for text in texts], device=model.device)
     position = torch.tensor([len(p) for p in prompts], device=model.device)
     return fused(cache, last, position) if fused else decode(model, cache, last, position, reads_states)

@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 
 from antiphon.cpu_linear import speed_up
 from rollout.engines.base import Engine
-from rollout.engines.fused import fused_decoder
 from rollout.engines.guidance import played
 from rollout.engines.kv_cache import SlotCache
-from rollout.engines.passes import Prefilled, Said, TokenIds, decode, prefill
+from rollout.engines.native_decoder import NativeDecoder, best_decoder
+from rollout.engines.passes import Prefilled, Said, TokenIds, decode, prefill, read
 from rollout.engines.sampling import pick
 from rollout.engines.slots import Running, SlotTable
 from rollout.engines.support import require_same_answer, require_same_states, require_supported
@@ -49,6 +49,10 @@ class TorchEngine(Engine):
         min_refill: int | None = Field(None, ge=1)
         """Free slots that are waited for before prompts are prefilled into them, while others decode. A pass
         over one prompt costs about as much as one over four. null: an eighth of the slots."""
+        is_native: bool = True
+        """Whether a CPU decodes by kernels in C, built at the first start by the compiler of the machine
+        (rollout/native/), where the model is one that they know. Without a compiler, or where this is false,
+        torch computes the same, more slowly; only rounding differs."""
 
     def __init__(self, config: Config, model: PreTrainedModel | None, eos_token_ids: tuple[int, ...]) -> None:
         """
@@ -62,7 +66,7 @@ class TorchEngine(Engine):
         require_supported(model)
         self._model = model.eval()
         speed_up(model)
-        self._fused = fused_decoder(model)
+        self._fused = best_decoder(model, config.is_native)
         require_same_answer(model, self._fused)
         self._settings = config
         self._waiting: deque[tuple[int, Request]] = deque()
@@ -107,6 +111,8 @@ class TorchEngine(Engine):
     def forget(self) -> None:
         self._shared = None
         self._is_stale = True
+        if self._fused is not None:
+            self._fused.forget()
 
     def _enqueue(self, ticket: int, request: Request) -> None:
         """
@@ -168,7 +174,12 @@ class TorchEngine(Engine):
         if shared is not None and shared.prompts[0] in sequences:
             sequences.remove(shared.prompts[0])
             yield shared
-        yield from prefill(self._model, sequences, self._max_prefill_tokens, self.guide is not None)
+        yield from prefill(self._read, sequences, self._max_prefill_tokens)
+
+    def _read(self, prompts: tuple[TokenIds, ...]) -> Prefilled:
+        if isinstance(self._fused, NativeDecoder):
+            return self._fused.read(prompts)
+        return read(self._model, prompts, self.guide is not None)
 
     def _share(self, batch: Prefilled) -> None:
         """Keeps the prompt that the next request in line has too, for it did not fit into the slots."""

@@ -21,6 +21,12 @@ def make_torch() -> Engine:
     return TorchEngine(TorchEngine.Config(num_slots=3), tiny_model("llama"), (EOS,))
 
 
+def make_torch_alone() -> Engine:
+    """Without native kernels, as on a machine that has no compiler."""
+    config = TorchEngine.Config(num_slots=3, is_native=False)
+    return TorchEngine(config, tiny_model("llama"), (EOS,))
+
+
 def make_scripted() -> Engine:
     lines = tuple(
         Line(token_ids=tuple((n + k) % NUM_WORDS for k in range(20)), logprobs=(-0.5,) * 20) for n in range(7)
@@ -29,11 +35,12 @@ def make_scripted() -> Engine:
 
 
 MAKERS = {"torch": make_torch, "scripted": make_scripted}
+VARIANTS = {**MAKERS, "torch alone": make_torch_alone}
 
 
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(params=VARIANTS)
 def engine(request: pytest.FixtureRequest) -> Engine:
-    made = MAKERS[request.param]()
+    made = VARIANTS[request.param]()
     made.policy_version = 0
     return made
 

@@ -252,7 +252,9 @@ def test_prefill_batches_stay_within_the_budget_of_tokens() -> None:
 
 
 def test_attention_reads_only_as_far_as_the_longest_running_sequence() -> None:
-    engine = engine_for(tiny_model("llama"), num_slots=4)
+    """Native kernels read a row only as far as the row itself."""
+    engine = TorchEngine(TorchEngine.Config(num_slots=4, is_native=False), tiny_model("llama"), ())
+    engine.policy_version = 0
     long = Request(token_ids=(1,) * 40, sampling=Sampling(max_new_tokens=2), seed=0)
     short = Request(token_ids=(1, 2), sampling=Sampling(max_new_tokens=2), seed=0)
     engine.generate([long])
@@ -296,12 +298,14 @@ def test_logits_that_are_not_finite_stop_the_engine_and_leave_no_trace() -> None
     for temperature in (1.0, 0.0):
         with torch.no_grad():
             weight.fill_(torch.nan)
+        engine.forget()
         sampling = Sampling(max_new_tokens=3, temperature=temperature)
         long = [Request(token_ids=(1,) * 40, sampling=sampling, seed=s) for s in range(4)]
         with pytest.raises(FloatingPointError, match="policy version 0 are not finite"):
             engine.generate(long)
         with torch.no_grad():
             weight.copy_(healthy)
+        engine.forget()
         assert not engine.has_work
         assert engine.generate(mixed) == expected
 

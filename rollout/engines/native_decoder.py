@@ -1,0 +1,134 @@
+"""The fused decoder on a CPU with native kernels: four products per layer, one call for all between two.
+
+Called by the torch engine through `best_decoder`; reads prompts too. The mathematics is that of fused.py,
+only rounding differs: what is rounded to bfloat16 there between two operations stays float32 here until it is
+stored.
+
+Shapes as in fused.py; B prompts, padded to T tokens.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from antiphon.cpu_linear import PackedLinear, can_pack
+from rollout.engines.fused import Attention, FusedDecoder, is_known
+from rollout.engines.kv_cache import SlotCache
+from rollout.engines.passes import Prefilled, Said, TokenIds, padded
+from rollout.native.build import NotBuilt
+from rollout.native.kernels import Common, Kernels
+
+Attend = Callable[[Tensor, Attention, int], Tensor]
+"""What the heads [n, A + 2G, D] of a layer, of which the number is given too, see: [n, A·D]."""
+
+_log = logging.getLogger(__name__)
+
+
+class NativeDecoder(FusedDecoder):
+    """Decodes with packed copies of a model's weights; whoever changes those calls `forget`."""
+
+    def __init__(self, model: PreTrainedModel, kernels: Kernels) -> None:
+        super().__init__(model)
+        self._kernels = kernels
+        self._packed: list[PackedLinear] = []
+        self._layers = [
+            replace(
+                layer,
+                query_key_value=self._pack(layer.query_key_value),
+                output=self._pack(layer.output),
+                gate_up=self._pack(layer.gate_up),
+                down=self._pack(layer.down),
+            )
+            for layer in self._layers
+        ]
+        self._unembed = self._pack(self._unembed)
+
+    def forget(self) -> None:
+        for layer in self._packed:
+            layer.forget()
+
+    def __call__(self, cache: SlotCache, token: Tensor, position: Tensor) -> Said:
+        """See FusedDecoder."""
+        cache.require_room(position)
+        cosine, sine = self._float_table(cache.capacity)
+
+        def attend(heads: Tensor, own: Attention, number: int) -> Tensor:
+            common = _common(own, cosine, sine)
+            return self._kernels.attend(heads, common, position, *cache.block(number))
+
+        states = self._run(token, attend)
+        return Said(self._unembed(states), states)
+
+    def read(self, prompts: tuple[TokenIds, ...]) -> Prefilled:
+        """One pass over whole prompts. Padding stands behind, where causal attention does not look."""
+        token_ids = padded(prompts, torch.device("cpu"))
+        num_prompts, length = token_ids.shape
+        cosine, sine = self._float_table(length)
+        layers: list[tuple[Tensor, Tensor]] = []
+
+        def attend(heads: Tensor, own: Attention, number: int) -> Tensor:
+            common = _common(own, cosine, sine)
+            query, keys, values = self._kernels.spread(heads, common, own.num_groups, length)
+            layers.append((keys, values))
+            seen = functional.scaled_dot_product_attention(
+                query, keys, values, is_causal=True, scale=own.scaling, enable_gqa=True
+            )
+            return seen.transpose(1, 2).reshape(len(heads), -1)
+
+        states = self._run(token_ids.view(-1), attend).view(num_prompts, length, -1)
+        last = states[torch.arange(num_prompts), torch.tensor([len(p) - 1 for p in prompts])]
+        return Prefilled(prompts=prompts, layers=layers, said=Said(self._unembed(last), last))
+
+    def _run(self, token: Tensor, attend: Attend) -> Tensor:
+        """The states [n, H] of n tokens before the unembedding."""
+        kernels = self._kernels
+        hidden: Tensor = self._embed(token)
+        delta: Tensor | None = None
+        for number, layer in enumerate(self._layers):
+            own = layer.attention
+            heads = layer.query_key_value(self._add_norm(hidden, delta, layer.input_norm))
+            seen = attend(heads.view(len(token), -1, own.head_dim), own, number)
+            normed = self._add_norm(hidden, layer.output(seen), layer.mlp_norm)
+            delta = layer.down(kernels.gated(layer.gate_up(normed)))
+        return self._add_norm(hidden, delta, self._norm)
+
+    def _add_norm(self, hidden: Tensor, delta: Tensor | None, norm: Any) -> Tensor:
+        return self._kernels.add_norm(hidden, delta, norm.weight, norm.variance_epsilon)
+
+    def _float_table(self, num_positions: int) -> tuple[Tensor, Tensor]:
+        """cos and signed sin of all positions, [C', D] each."""
+        cos, sin = self._table(torch.empty(0), num_positions)
+        return cos[:, 0], sin[:, 0]
+
+    def _pack(self, layer: Any) -> Any:
+        if not isinstance(layer, nn.Linear) or not can_pack():
+            return layer
+        self._packed.append(PackedLinear(layer))
+        return self._packed[-1]
+
+
+def best_decoder(model: PreTrainedModel, is_native: bool = True) -> FusedDecoder | None:
+    """The fastest decoder there is for this model on its device; None: its own forward is."""
+    if not is_known(model):
+        return None
+    if is_native and model.device.type == "cpu" and model.dtype in Kernels.dtypes:
+        try:
+            return NativeDecoder(model, Kernels(model.dtype))
+        except NotBuilt as why:
+            _log.warning("decoding is slower than it could be: %s", why)
+    return FusedDecoder(model)
+
+
+def _common(own: Attention, cosine: Tensor, sine: Tensor) -> Common:
+    query, key = own.query_norm, own.key_norm
+    if query is None or key is None:
+        return Common(cosine=cosine, sine=sine, scaling=own.scaling)
+    norms: Any = query.weight, key.weight
+    epsilon: Any = query.variance_epsilon
+    return Common(cosine=cosine, sine=sine, scaling=own.scaling, norms=norms, epsilon=epsilon)

@@ -1,0 +1,134 @@
+/* Included by decode.c once for each type STORED; NAME(x) is x with the type's name behind it. */
+
+/* Root of the mean square, inverted. */
+INLINE float NAME(inverse_rms)(const STORED *x, long width, float epsilon) {
+    float sum = 0;
+    for (long d = 0; d < width; d++) sum += NAME(load)(x + d) * NAME(load)(x + d);
+    return 1.0f / sqrtf(sum / width + epsilon);
+}
+
+/* hidden += delta (unless there is none); normed = hidden / rms(hidden) * weight. */
+void NAME(add_norm)(STORED *hidden, const STORED *delta, const STORED *weight, float epsilon, STORED *normed,
+                    long num_rows, long width) {
+    #pragma omp parallel for schedule(static) if (num_rows * width > 16384)
+    for (long row = 0; row < num_rows; row++) {
+        STORED *own = hidden + row * width;
+        if (delta)
+            for (long d = 0; d < width; d++)
+                NAME(store)(own + d, NAME(load)(own + d) + NAME(load)(delta + row * width + d));
+        float scale = NAME(inverse_rms)(own, width, epsilon);
+        for (long d = 0; d < width; d++)
+            NAME(store)(normed + row * width + d, NAME(load)(own + d) * scale * NAME(load)(weight + d));
+    }
+}
+
+/* product = silu(gate) * up, of rows that hold first the gates and then the ups. */
+void NAME(gated)(const STORED *gate_up, STORED *product, long num_rows, long width) {
+    #pragma omp parallel for schedule(static) if (num_rows * width > 8192)
+    for (long row = 0; row < num_rows; row++) {
+        const STORED *gate = gate_up + 2 * row * width, *up = gate + width;
+        for (long d = 0; d < width; d++) {
+            float x = NAME(load)(gate + d), e = exponential(-fabsf(x));
+            float sigmoid = (x < 0 ? e : 1.0f) / (1.0f + e);
+            NAME(store)(product + row * width + d, x * sigmoid * NAME(load)(up + d));
+        }
+    }
+}
+
+/* One head at its position; normalised first if there is a weight. */
+INLINE void NAME(turn)(const STORED *head, const STORED *weight, float epsilon, const float *cosine,
+                       const float *sine, int width, float *turned) {
+    int half = width / 2;
+    float x[width];
+    float scale = weight ? NAME(inverse_rms)(head, width, epsilon) : 1.0f;
+    for (int d = 0; d < width; d++) x[d] = NAME(load)(head + d) * scale;
+    if (weight)
+        for (int d = 0; d < width; d++) x[d] *= NAME(load)(weight + d);
+    for (int d = 0; d < half; d++) {
+        turned[d] = x[d] * cosine[d] + x[d + half] * sine[d];
+        turned[d + half] = x[d + half] * cosine[d + half] + x[d] * sine[d + half];
+    }
+}
+
+/* Every head of B sequences of T tokens: queries and keys turned, values as they are, each head's side by side. */
+void NAME(spread)(const struct attention *a, const STORED *heads, STORED *queries, STORED *keys, STORED *values) {
+    const long num_turned = a->num_queries + a->num_groups, num_heads = num_turned + a->num_groups;
+    const long length = a->capacity, width = a->head_dim;
+    #pragma omp parallel for schedule(static)
+    for (long task = 0; task < a->num_rows * num_heads; task++) {
+        long row = task / num_heads, head = task % num_heads, group = head - a->num_queries;
+        const STORED *own = heads + (row * length * num_heads + head) * width;
+        const STORED *norm = head < a->num_queries ? a->query_norm : a->key_norm;
+        STORED *to = head < a->num_queries ? queries + (row * a->num_queries + head) * length * width
+                   : head < num_turned     ? keys + (row * a->num_groups + group) * length * width
+                                           : values + (row * a->num_groups + group - a->num_groups) * length * width;
+        float turned[width];
+        for (long t = 0; t < length; t++, own += num_heads * width, to += width) {
+            if (head >= num_turned) {
+                memcpy(to, own, width * sizeof(STORED));
+                continue;
+            }
+            NAME(turn)(own, norm, a->epsilon, a->cosine + t * width, a->sine + t * width, width, turned);
+            for (long d = 0; d < width; d++) NAME(store)(to + d, turned[d]);
+        }
+    }
+}
+
+/* seen = softmax(keys · query) · values, over `length` positions. */
+INLINE void NAME(look)(const float *query, const STORED *keys, const STORED *values, long length, int width,
+                       float *weight, float *seen) {
+    float highest = -INFINITY, total = 0;
+    for (long l = 0; l < length; l++) {
+        float sum = 0;
+        for (int d = 0; d < width; d += 64 / sizeof(STORED)) __builtin_prefetch(values + l * width + d);
+        for (int d = 0; d < width; d++) sum += query[d] * NAME(load)(keys + l * width + d);
+        weight[l] = sum;
+    }
+    for (long l = 0; l < length; l++) highest = weight[l] > highest ? weight[l] : highest;
+    for (long l = 0; l < length; l++) total += weight[l] = exponential(weight[l] - highest);
+    for (int d = 0; d < width; d++) seen[d] = 0;
+    for (long l = 0; l < length; l++)
+        for (int d = 0; d < width; d++) seen[d] += weight[l] * NAME(load)(values + l * width + d);
+    for (int d = 0; d < width; d++) seen[d] /= total;
+}
+
+/* A row's heads of one group of keys and values: its new key and value go into the cache, then its queries look. */
+INLINE void NAME(attend_group)(const struct attention *a, const STORED *heads, STORED *keys, STORED *values,
+                               STORED *seen, long here, long group, const int width) {
+    const long share = a->num_queries / a->num_groups;
+    const float *cosine = a->cosine + here * width, *sine = a->sine + here * width;
+    const STORED *key = heads + (a->num_queries + group) * width, *value = key + a->num_groups * width;
+    float turned[width], mean[width], *weight = malloc((here + 1) * sizeof(float));
+    NAME(turn)(key, a->key_norm, a->epsilon, cosine, sine, width, turned);
+    for (int d = 0; d < width; d++) NAME(store)(keys + here * width + d, turned[d]);
+    memcpy(values + here * width, value, width * sizeof(STORED));
+    for (long head = group * share; head < (group + 1) * share; head++) {
+        NAME(turn)(heads + head * width, a->query_norm, a->epsilon, cosine, sine, width, turned);
+        for (int d = 0; d < width; d++) turned[d] *= a->scaling;
+        NAME(look)(turned, keys, values, here + 1, width, weight, mean);
+        for (int d = 0; d < width; d++) NAME(store)(seen + head * width + d, mean[d]);
+    }
+    free(weight);
+}
+
+INLINE void NAME(attend_all)(const struct attention *a, const STORED *heads, STORED *keys, STORED *values,
+                             STORED *seen, const int width) {
+    #pragma omp parallel for schedule(static)
+    for (long task = 0; task < a->num_rows * a->num_groups; task++) {
+        long row = task / a->num_groups, block = task * a->capacity * width;
+        NAME(attend_group)(a, heads + row * (a->num_queries + 2 * a->num_groups) * width, keys + block,
+                           values + block, seen + row * a->num_queries * width, a->position[row],
+                           task % a->num_groups, width);
+    }
+}
+
+/* The width is a constant for the compiler where it is a common one: loops over it become few instructions. */
+void NAME(attend)(const struct attention *a, const STORED *heads, STORED *keys, STORED *values, STORED *seen) {
+    switch (a->head_dim) {
+    case 32: NAME(attend_all)(a, heads, keys, values, seen, 32); break;
+    case 64: NAME(attend_all)(a, heads, keys, values, seen, 64); break;
+    case 96: NAME(attend_all)(a, heads, keys, values, seen, 96); break;
+    case 128: NAME(attend_all)(a, heads, keys, values, seen, 128); break;
+    default: NAME(attend_all)(a, heads, keys, values, seen, a->head_dim);
+    }
+}
