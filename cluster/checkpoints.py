@@ -113,6 +113,10 @@ class Checkpoints:
             remedy="start the run again, with run.checkpoint_every set",
         )
 
+    def latest(self) -> Path | None:
+        """The newest checkpoint by its name, whether it is whole or not."""
+        return max(self.folder.glob("step_*"), default=None)
+
     def _retire(self) -> None:
         """Delete the oldest beyond num_kept, and what a killed attempt left half written.
 

@@ -70,12 +70,16 @@ def resume_run(plan: Plan, run_dir: RunDir, progress: Progress) -> Outcome:
     Raises:
         UserError: it has no usable checkpoint.
     """
-    lease = take_over(run_dir, progress)
     told = run_dir.load_summary()
     if told.get("status") == INTERRUPTED and not told["weights_digest"]:
+        lease = take_over(run_dir, progress)
         progress.say("stopped before anything was learned: it begins again")
         return Attempt(plan, run_dir, progress, lease=lease).run(Attempt.begin)
-    path, _ = Checkpoints(run_dir.checkpoints, plan.recipe.run.num_checkpoints).newest()
+    checkpoints = Checkpoints(run_dir.checkpoints, plan.recipe.run.num_checkpoints)
+    path, _ = checkpoints.newest()
+    lease = take_over(run_dir, progress)
+    if path != checkpoints.latest():
+        path, _ = checkpoints.newest()  # An attempt that still lived has saved meanwhile.
     manifest = read_manifest(path)
     run_id, version = manifest["run_id"], manifest["version"]
     return Attempt(plan, run_dir, progress, run_id, version, lease).run(Attempt.resume)

@@ -20,7 +20,16 @@ from tests.system.fakes_runs import (
 )
 
 KEYS = {
-    *("status", "version", "weights_digest", "prompts", "samples", "completion_tokens", "reward_first"),
+    *(
+        "status",
+        "attempt",
+        "version",
+        "weights_digest",
+        "prompts",
+        "samples",
+        "completion_tokens",
+        "reward_first",
+    ),
     *("reward_last", "eval", "wall_s", "phases_s", "dropped", "max_lag_seen", "recipe"),
 }
 
