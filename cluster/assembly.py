@@ -64,6 +64,7 @@ def _on_ray(
     ray_environment.prepare()
     # Ray takes a second to import, which `check` and the one-process assembly need not pay.
     from cluster.ray_learner import RayLearner
+    from cluster.ray_meters import RayMeters
     from cluster.ray_rollouts import RayRollouts
     from cluster.ray_session import session
     from learner.actor import LearnerActor
@@ -72,6 +73,7 @@ def _on_ray(
     from rollout.actor import RolloutActor
 
     recipe, cluster = plan.recipe, plan.recipe.cluster
+    meters = RayMeters(recipe.run.name)
     with session(recipe):
         make_process = partial(
             build_learner_process, recipe, tuple(plan.pairs), trajectories.resolve(), plan.limits, lease
@@ -79,7 +81,7 @@ def _on_ray(
         learner_actor = (
             cast(Any, LearnerActor)
             .options(**_as_options(of_learner(recipe)), name=f"{run_id}-learner")
-            .remote(make_process, learner_threads(recipe))
+            .remote(make_process, learner_threads(recipe), meters)
         )
         application = f"{run_id}-reward"
         rewards: RewardClient = (
@@ -91,7 +93,9 @@ def _on_ray(
         options = _as_options(of_actor(recipe))
         rollouts = RayRollouts(
             lambda: (
-                cast(Any, RolloutActor).options(**options).remote(make_worker, recipe.rollout.num_threads)
+                cast(Any, RolloutActor)
+                .options(**options)
+                .remote(make_worker, recipe.rollout.num_threads, meters)
             ),
             recipe.rollout.num_actors,
             max_restarts=cluster.max_restarts,

@@ -17,6 +17,7 @@ from rich.markup import escape
 from antiphon.errors import UserError
 from antiphon.lease import Superseded
 from cluster import choice_commands, reward_commands
+from cluster.monitoring import commands as monitoring_commands
 from cluster.stop import Interrupted
 
 console = Console(highlight=False)
@@ -144,6 +145,7 @@ def get_model(name: str) -> None:
 
 reward_commands.register(app)
 choice_commands.register(app)
+monitoring_commands.register(app)
 
 
 def main() -> None:

@@ -13,12 +13,14 @@ from cluster.ledger import Ledger
 from cluster.pause import Pause
 from cluster.ports import Delivery, GroupsLost, LearnerSide, Lost, Pending, RolloutSide
 from cluster.rule import DispatchRule
+from reward_service.types import Status
 from rollout.exploration import Explorer
 from rollout.prompts import PromptStream
 from rollout.reports import Dropped, GroupSummary, TaskReport, parse_summary
 from rollout.types import Task, Turn
 
 Key = tuple[int, int]
+FAILURES = tuple(status.value for status in Status if status is not Status.OK)
 MIN_WINDOW = 8
 """Groups over which failed scores are watched, at least."""
 MAX_CONSTANT_SHARE = 20
@@ -121,6 +123,17 @@ class Dispatcher:
             self.ledger.train(self._positions.pop(summary.key))
         self.ledger.check()
         return used
+
+    def vitals(self) -> dict[str, float]:
+        """What is under way and what was lost, zeros too; may be called from another thread."""
+        dropped = {"stale": 0, **{f"score_{s}": 0 for s in FAILURES}, **dict(self.ledger.dropped)}
+        failed = {**dict.fromkeys(FAILURES, 0), **dict(self.scores.failed)}
+        return {
+            "rollout/groups_running": len(self.ledger.running),
+            "rollout/groups_ready": len(self.ledger.accepted),
+            **{f"rollout/dropped_{reason}_total": float(n) for reason, n in dropped.items()},
+            **{f"reward/failed_{status}_total": float(n) for status, n in failed.items()},
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able; call `settle` first, so that ledger and replay agree."""

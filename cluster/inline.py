@@ -67,6 +67,16 @@ class InlineRollouts:
         if echoed != published.digest:
             raise RuntimeError(f"published weights {published.digest}, the engine holds {echoed}")
 
+    def vitals(self) -> dict[str, float]:
+        """One worker that is never idle: what it does not do, this process does."""
+        return {
+            "rollout/actors": 1.0,
+            "rollout/actors_current": 1.0,
+            "rollout/actors_idle": 0.0,
+            "rollout/actors_replaced_total": 0.0,
+            "rollout/weights_refused_total": 0.0,
+        }
+
     def describe(self) -> str:
         return f"{len(self._tasks)} tasks in this process"
 

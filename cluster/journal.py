@@ -1,6 +1,7 @@
 """Remembers what the run did: the numbers of each update, and the summary at the end."""
 
 import statistics
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,10 @@ class Journal:
         """Of earlier attempts; see `total_wall_s`."""
         self.phases_s: defaultdict[str, float] = defaultdict(float)
         self._started_s = time.monotonic()
+        self._open_s: dict[str, float] = {}
+        """When the phases began that are not over yet."""
+        # A scrape between the two writes at the end of a phase would see time go back, as after a restart.
+        self._lock = threading.Lock()
 
     @property
     def total_wall_s(self) -> float:
@@ -37,11 +42,22 @@ class Journal:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Charge the time inside the block to a phase of the driver."""
-        start_s = time.monotonic()
+        with self._lock:
+            start_s = self._open_s[name] = time.monotonic()
         try:
             yield
         finally:
-            self.phases_s[name] += time.monotonic() - start_s
+            with self._lock:
+                del self._open_s[name]
+                self.phases_s[name] += time.monotonic() - start_s
+
+    def vitals(self) -> dict[str, float]:
+        """Seconds by phase up to this moment, and totals; may be called from another thread."""
+        with self._lock:
+            now_s, seconds = time.monotonic(), dict(self.phases_s)
+            for name, start_s in list(self._open_s.items()):
+                seconds[name] = seconds.get(name, 0.0) + now_s - start_s
+        return {f"run/{name}_seconds_total": s for name, s in seconds.items()} | self._totals()
 
     def record_task(self, report: TaskReport) -> None:
         """Charge the worker's time; several workers may be busy at once."""

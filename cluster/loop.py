@@ -23,6 +23,7 @@ from cluster.pause import Pause
 from cluster.ports import Delivery, LearnerSide, Lost, Pending, Published, RolloutSide
 from cluster.rule import DispatchRule
 from cluster.stop import StopRequest
+from cluster.vitals import Vitals
 from cluster.watchdog import Watchdog
 from learner.process import UpdateReport
 from learner.state import load_state, save_state
@@ -83,6 +84,13 @@ class Loop:
             "rewards": rewards,
         }
         check_registered(self, self._stateful)
+        self.vitals = Vitals(
+            rollouts=rollouts,
+            dispatcher=self.dispatcher,
+            journal=journal,
+            pause=self._pause,
+            num_updates=rule.num_updates,
+        )
 
     def run(self, after_update: Callable[[int], None]) -> None:
         """Update until the recipe's number of updates is reached; `after_update` may measure and save."""
@@ -132,7 +140,7 @@ class Loop:
         with self.journal.phase("publish"):
             published: Published = self.wait_for(self._learner.publish(version), "publish")
             self._rollouts.load(published)
-        self.weights_digest = published.digest
+        self.weights_digest, self.vitals.is_on = published.digest, True
         self._watchdog.touch()
 
     def record(self, groups: Sequence[GroupSummary], metrics: Mapping[str, float]) -> None:

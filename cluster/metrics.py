@@ -1,13 +1,15 @@
 """Where the numbers of an update go: metrics.jsonl, TensorBoard, Prometheus. One name everywhere.
 
 `policy/kl` in metrics.jsonl and TensorBoard is `antiphon_policy_kl` in Prometheus. Counters end in `_total`.
+Where a name of ours holds a reason, a status, a component or a phase, that is a label in Prometheus: rules
+can sum over it. Files take the numbers of an update; the endpoint also asks what is true at the moment.
 """
 
 import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +21,16 @@ from torch.utils.tensorboard import SummaryWriter
 from antiphon.errors import UserError
 from antiphon.settings import Settings
 from cluster.run_dir import write_atomically
+
+LABELLED = (
+    (re.compile(r"rollout/dropped_(?P<reason>.+)_total"), "rollout/dropped_total"),
+    (re.compile(r"reward/failed_(?P<status>[a-z_]+)_total"), "reward/failed_total"),
+    (re.compile(r"rewards/(?P<component>[^/]+)/(?P<what>.+)"), "rewards/{what}"),
+    (re.compile(r"run/(?P<phase>[a-z_]+)_seconds_total"), "run/seconds_total"),
+)
+"""Names with a part that is a label in Prometheus, and what is left of them."""
+AT_THE_START = {"num_skipped": 0.0, "watch/alarms_total": 0.0}
+"""What a rule looks for a rise in must be there before it rises: the first number of a series is no rise."""
 
 
 class MetricsConfig(Settings):
@@ -80,6 +92,7 @@ class Prometheus:
             UserError: the port cannot be opened.
         """
         self._values: dict[str, float] = {}
+        self._look: Callable[[], Mapping[str, float]] = dict
         registry = CollectorRegistry()
         registry.register(self)
         try:
@@ -89,13 +102,27 @@ class Prometheus:
                 f"metrics.prometheus_port {port} of {host} cannot be opened: {error.strerror}",
                 remedy="set another port, 0 for any free one, or null for none",
             ) from None
-        self.url = f"http://{host}:{self._server.server_port}/metrics"
+        self.host, self.port = host, self._server.server_port
+        self.url = f"http://{host}:{self.port}/metrics"
 
     def collect(self) -> Iterator[Metric]:
-        """What a scrape sees; called by prometheus-client."""
-        for name, value in list(self._values.items()):
-            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            yield family(prometheus_name(name), name, value=value)
+        """What a scrape sees; called by prometheus-client, in a thread of its own."""
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for name, value in {**self._values, **self._look()}.items():
+            stored, labels = series(name)
+            kind = CounterMetricFamily if stored.endswith("_total") else GaugeMetricFamily
+            text = f"{name}, see docs/algorithms.md and docs/monitoring.md."
+            family = families.setdefault(stored, kind(stored, text, labels=list(labels)))
+            family.add_metric(list(labels.values()), value)
+        yield from families.values()
+
+    def begin(self, version: int, is_fresh: bool) -> None:
+        """Say where the run is before its first update; one that goes on has counts of its own."""
+        self.write(version, AT_THE_START if is_fresh else {})
+
+    def watch(self, look: Callable[[], Mapping[str, float]]) -> None:
+        """Ask `look` at every scrape, from the thread of the scrape, for what is true at the moment."""
+        self._look = look
 
     def write(self, version: int, values: Mapping[str, float]) -> None:
         self._values |= {**values, "policy/version": version, "policy/update_time_seconds": time.time()}
@@ -109,6 +136,20 @@ class Prometheus:
 def prometheus_name(name: str) -> str:
     """The Prometheus name of a metric: `policy/kl` -> `antiphon_policy_kl`."""
     return "antiphon_" + re.sub(r"[^a-zA-Z0-9]+", "_", name).strip("_")
+
+
+def series(name: str) -> tuple[str, dict[str, str]]:
+    """Under which name and labels Prometheus stores a metric of ours.
+
+    >>> series("rollout/dropped_stale_total")
+    ('antiphon_rollout_dropped_total', {'reason': 'stale'})
+    """
+    for pattern, left in LABELLED:
+        if found := pattern.fullmatch(name):
+            parts = found.groupdict()
+            labels = {key: value for key, value in parts.items() if key != "what"}
+            return prometheus_name(left.format(**parts)), labels
+    return prometheus_name(name), {}
 
 
 def open_sinks(

@@ -80,6 +80,10 @@ class RolloutSide(Protocol):
         """
         ...
 
+    def vitals(self) -> dict[str, float]:
+        """Who is there and who is idle at this moment, by metric; may be called from another thread."""
+        ...
+
     def describe(self) -> str:
         """Whom the loop is waiting for, in words."""
         ...

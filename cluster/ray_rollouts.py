@@ -70,6 +70,9 @@ class RayRollouts:
         self._members: dict[int, Member] = {}
         self._published: Published | None = None
         self._arrived: list[Delivery | Lost] = []
+        self._num_replaced = 0
+        self._num_refused = 0
+        """Of those that were replaced: without having confirmed the published weights."""
         for _ in range(num_actors):
             self._add()
 
@@ -99,6 +102,19 @@ class RayRollouts:
             if time.monotonic() > deadline_s:
                 self._replace_late()
                 deadline_s = time.monotonic() + self._load_deadline_s
+
+    def vitals(self) -> dict[str, float]:
+        """Called from the thread of a scrape: looks at a copy of the members."""
+        version = self._published.version if self._published else None
+        members = list(self._members.values())
+        current = [m for m in members if m.confirmed_version == version is not None]
+        return {
+            "rollout/actors": float(len(members)),
+            "rollout/actors_current": float(len(current)),
+            "rollout/actors_idle": float(sum(not m.leases for m in current)),
+            "rollout/actors_replaced_total": float(self._num_replaced),
+            "rollout/weights_refused_total": float(self._num_refused),
+        }
 
     def describe(self) -> str:
         states = (
@@ -195,6 +211,8 @@ class RayRollouts:
         Raises:
             StalledError: the restart budget is spent.
         """
+        self._num_replaced += 1
+        self._num_refused += actor_id not in self._current()
         member = self._members.pop(actor_id)
         self._arrived += [Lost(task=task, reason=reason) for task in member.leases.values()]
         ray.kill(self._manager.remove_actor(actor_id), no_restart=True)

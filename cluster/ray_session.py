@@ -66,3 +66,9 @@ def _start() -> None:
     finally:
         # ray.init takes SIGTERM for itself and would end the run at once; it is for stop.py to answer.
         signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def scraped_nodes() -> list[str]:
+    """host:port of the metrics endpoint of every live node."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in alive]

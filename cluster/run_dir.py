@@ -1,7 +1,8 @@
 """The folder of a run: where each file is, and how it appears (whole or not at all).
 
 runs/<name>/  recipe.yaml  summary.json  metrics.jsonl  events.jsonl  trajectories/
-              checkpoints/step_000010/  tensorboard/  attempts/  postmortem.json (only after a fatal error)
+              checkpoints/step_000010/  tensorboard/  attempts/  monitoring/
+              postmortem.json (only after a fatal error)
 """
 
 import json
@@ -54,6 +55,15 @@ class RunDir:
     @property
     def postmortem(self) -> Path:
         return self.path / "postmortem.json"
+
+    @property
+    def monitoring(self) -> Path:
+        return self.path / "monitoring"
+
+    @property
+    def targets(self) -> Path:
+        """Where Prometheus finds the processes of the run."""
+        return self.monitoring / "targets.json"
 
     @property
     def is_in_copy(self) -> bool:

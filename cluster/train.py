@@ -16,6 +16,7 @@ from cluster.evaluation import Evaluator, Measurement
 from cluster.journal import Journal
 from cluster.loop import Hooks, Loop
 from cluster.metrics import open_prometheus, open_sinks, write_all
+from cluster.monitoring.sink import open_sink
 from cluster.pause import ScoringFails
 from cluster.plan import Plan
 from cluster.postmortem import write_postmortem
@@ -138,9 +139,8 @@ class Attempt:
         folder = self._run_dir
         sinks = open_sinks(recipe.metrics, folder.metrics, folder.tensorboard, self._resumed_at)
         if prometheus is not None:
-            sinks.append(prometheus)
-            self._event("metrics", url=prometheus.url)
-            self._progress.say(f"metrics: {prometheus.url}")
+            sinks.append(open_sink(prometheus, recipe, folder, self._resumed_at, self._vitals))
+            self._progress.say(f"metrics: {prometheus.url}; `antiphon dashboard {folder.path}` shows them")
         for sink in sinks:
             stack.callback(sink.close)
         stack.enter_context(self._progress)
@@ -230,6 +230,10 @@ class Attempt:
             self._run_dir.write_summary(summary)
         self._lease.end(status)
         return summary
+
+    def _vitals(self) -> dict[str, float]:
+        """What a scrape asks for, which may come before there is a loop."""
+        return self._loop.vitals.look() if self._loop else {}
 
     def _event(self, kind: str, **facts: Any) -> None:
         if self._run_dir.recipe.exists() and self._lease.is_current():

@@ -3,12 +3,14 @@
 Groups are put into the object store of the node that made them; only the report goes to the caller.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import ray
 import torch
 
+from antiphon.meters import Meters
 from rollout.reports import TaskReport
 from rollout.trajectory_table import to_table
 from rollout.types import Task
@@ -22,9 +24,10 @@ WEIGHTS_DEADLINE_S = 600.0
 class RolloutActor:
     """Not restarted by Ray: a restarted actor would answer with the weights it was built with."""
 
-    def __init__(self, make_worker: Callable[[], Worker], num_threads: int) -> None:
+    def __init__(self, make_worker: Callable[[], Worker], num_threads: int, meters: Meters) -> None:
         torch.set_num_threads(num_threads)
         self._worker = make_worker()
+        self._meters = meters
 
     def ping(self) -> str:
         return "pong"
@@ -36,6 +39,7 @@ class RolloutActor:
     def run(self, task: Task) -> tuple[TaskReport, list[ray.ObjectRef]]:
         """The report of the task, and a reference to its groups as an Arrow table."""
         result = self._worker.run(task)
+        self._count(result.report)
         return result.report, [ray.put(to_table(result.groups))]
 
     def load(self, weights: list[ray.ObjectRef]) -> str:
@@ -43,4 +47,16 @@ class RolloutActor:
 
         The reference comes in a list, so that the transfer happens here and not in the caller's queue.
         """
-        return self._worker.load(ray.get(weights[0], timeout=WEIGHTS_DEADLINE_S))
+        start_s = time.monotonic()
+        arrived = ray.get(weights[0], timeout=WEIGHTS_DEADLINE_S)
+        digest = self._worker.load(arrived)
+        self._meters.add("actor/load_seconds_total", time.monotonic() - start_s)
+        self._meters.set("actor/policy_version", arrived.version)
+        return digest
+
+    def _count(self, report: TaskReport) -> None:
+        self._meters.add("actor/generate_seconds_total", report.generate_s)
+        self._meters.add("actor/score_seconds_total", report.score_s)
+        tokens = sum(n for group in report.groups for n in group.num_tokens)
+        self._meters.add("actor/completion_tokens_total", tokens)
+        self._meters.add("actor/tasks_total", 1)

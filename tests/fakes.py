@@ -130,6 +130,9 @@ class FakeRollouts:
         self.tape.append(f"load {published.version}")
         self.version = published.version
 
+    def vitals(self) -> dict[str, float]:
+        return {"rollout/actors": 1.0}
+
     def describe(self) -> str:
         return "a fake"
 

@@ -8,7 +8,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cluster.metrics import JsonLines, MetricsConfig, Prometheus, TensorBoard, open_sinks, prometheus_name
+from cluster.metrics import (
+    JsonLines,
+    MetricsConfig,
+    Prometheus,
+    TensorBoard,
+    open_sinks,
+    prometheus_name,
+    series,
+)
 
 
 def read(path):
@@ -102,10 +110,50 @@ def test_a_number_that_one_update_lacks_keeps_its_last_value(prometheus):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("policy/kl", "antiphon_policy_kl"),
-        ("reward/rougeL", "antiphon_reward_rougeL"),
-        ("rollout/dropped_score_error_total", "antiphon_rollout_dropped_score_error_total"),
+        ("rollout/dropped_score_error_total", ("antiphon_rollout_dropped_total", {"reason": "score_error"})),
+        ("reward/failed_timeout_total", ("antiphon_reward_failed_total", {"status": "timeout"})),
+        ("rewards/my judge/scores/num_ok", ("antiphon_rewards_scores_num_ok", {"component": "my judge"})),
+        ("run/wait_seconds_total", ("antiphon_run_seconds_total", {"phase": "wait"})),
+        ("reward/failed_by_length/3-4", ("antiphon_reward_failed_by_length_3_4", {})),
+        ("reward/rougeL", ("antiphon_reward_rougeL", {})),
     ],
+)
+def test_reasons_statuses_components_and_phases_are_labels(name, expected):
+    assert series(name) == expected
+
+
+def test_series_of_one_name_are_told_together(prometheus):
+    """Mutation: a family for each series; a scraper then refuses the second as a repetition."""
+    prometheus.write(1, {"rollout/dropped_stale_total": 3.0, "rollout/dropped_constant_total": 4.0})
+    with urllib.request.urlopen(prometheus.url, timeout=10) as answer:
+        families = [f for f in text_string_to_metric_families(answer.read().decode()) if "dropped" in f.name]
+    assert [{s.labels["reason"]: s.value for s in f.samples} for f in families] == [
+        {"stale": 3.0, "constant": 4.0}
+    ]
+
+
+def test_a_scrape_asks_what_is_true_at_the_moment(prometheus):
+    moments = iter([{"run/paused": 0.0}, {"run/paused": 1.0, "policy/kl": 9.0}])
+    prometheus.write(1, {"policy/kl": 0.1})
+    prometheus.watch(lambda: next(moments))
+    assert scrape(prometheus.url)["antiphon_run_paused"] == ("gauge", 0.0)
+    later = scrape(prometheus.url)
+    assert (later["antiphon_run_paused"], later["antiphon_policy_kl"]) == (("gauge", 1.0), ("gauge", 9.0))
+
+
+def test_a_fresh_run_shows_zeros_from_which_counts_can_rise_and_one_that_goes_on_does_not(prometheus):
+    """Mutation: zeros always. The 3 skipped steps of a resumed run would look like 3 new ones."""
+    prometheus.begin(5, is_fresh=False)
+    seen = scrape(prometheus.url)
+    assert seen["antiphon_policy_version"] == ("gauge", 5.0)
+    assert "antiphon_num_skipped" not in seen
+    prometheus.begin(0, is_fresh=True)
+    assert scrape(prometheus.url)["antiphon_num_skipped"] == ("gauge", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("policy/kl", "antiphon_policy_kl"), ("reward/rougeL", "antiphon_reward_rougeL")],
 )
 def test_names_become_what_prometheus_allows(name, expected):
     assert prometheus_name(name) == expected

@@ -29,7 +29,7 @@ def promtool(tmp_path):
         (tmp_path / "rules.yaml").write_text(yaml.safe_dump(document["spec"]))
         (tmp_path / TESTS.name).write_text(TESTS.read_text())
         ended = subprocess.run(
-            [program, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            [program, *words], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from k8s import make_copies, make_dashboard, sizes
+from k8s import make_copies, make_monitoring, sizes
 from tests.k8s.kustomize import K8S, ROOT, read
 
 FILES = sorted(K8S.rglob("*.yaml"))
@@ -104,8 +104,10 @@ def test_copies_are_what_the_hand_written_files_make():
         assert path.read_text() == text, f"run `python -m k8s.make_copies`: {path}"
 
 
-def test_the_dashboard_is_what_the_code_makes():
-    assert make_dashboard.FILE.read_text() == make_dashboard.text(), "run `python -m k8s.make_dashboard`"
+def test_alerts_and_dashboard_are_what_the_code_makes():
+    assert make_monitoring.made()
+    for path, text in make_monitoring.made().items():
+        assert path.read_text() == text, f"run `python -m k8s.make_monitoring`: {path}"
 
 
 def test_the_page_shows_the_sizes_that_the_code_derives():

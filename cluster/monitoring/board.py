@@ -1,19 +1,15 @@
-"""Makes the Grafana dashboard of a run out of the list of panels below.
+"""The Grafana dashboard of a run, made out of the list of panels below.
 
-    python -m k8s.make_dashboard
-
-tests/k8s compare the committed file with what this makes, parse every expression, and look for every metric
-in the code. Names behind the PodMonitor's relabelling (component, reason, status) are those that stand here.
+Written beside a run by files.py, and into k8s/ by k8s/make_monitoring.py. tests/k8s/test_monitoring.py parses
+every expression and looks for every metric in the code. Knows names of metrics, not who makes them.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).parent / "components/monitoring/dashboard.json"
 ONE = '{namespace="$namespace", ray_io_cluster=~"$cluster"}'
+"""Labels by which runs are told apart: those of KubeRay's pods, which targets.py gives to other runs too."""
 COLUMNS, WIDTH, HEIGHT = 4, 6, 7
 """Panels in a row of the dashboard; width and height of each in Grafana's units (24 across)."""
 PER_RUN = "{{ray_io_cluster}}"
@@ -49,12 +45,17 @@ def rates(title: str, unit: str, name: str, label: str = "ray_io_cluster") -> Pa
 
 
 LATENCY = f"{rate('rewards_scores_latency_s')} / {rate('rewards_scores_num_ok')}"
+BY_NODE = f"sum by (NodeAddress) ({rate('actor_completion_tokens_total')})"
+ONGOING = f"sum by (deployment) (ray_serve_replica_processing_queries{ONE})"
+QUEUED = f"sum by (deployment) (ray_serve_deployment_queued_queries{ONE})"
+REQUESTS = f"sum by (deployment) (rate(ray_serve_num_router_requests_total{ONE}[$__rate_interval]))"
 ROWS: dict[str, Sequence[Panel]] = {
     "Health": (
         gauges("Version", "none", "policy_version"),
         Panel("Since the last update", "s", [(PER_RUN, f"time() - {of('policy_update_time_seconds')}")]),
         Panel("Updates an hour", "none", [(PER_RUN, f"3600 * deriv({of('policy_version')}[30m])")]),
         rates("Completion tokens", "cps", "rollout_completion_tokens_total"),
+        gauges("Paused", "bool", "run_paused"),
     ),
     "Learning": (
         gauges("Reward", "none", "reward_mean", "reward_std"),
@@ -64,17 +65,57 @@ ROWS: dict[str, Sequence[Panel]] = {
         gauges("Clipped", "percentunit", "policy_clip_fraction", "value_clip_fraction"),
         gauges("Gradient norm", "none", "grad_norm"),
         gauges("Losses", "none", "loss_policy", "loss_value", "loss_q"),
-        gauges("Skipped steps", "none", "num_skipped"),
+        gauges("Steps skipped: gradients were not finite", "none", "num_skipped"),
         gauges("Completion length, tokens", "none", "length_mean", "length_max"),
         gauges("Completions that do not end", "percentunit", "rollout_truncated"),
         gauges("Effective sample size", "none", "ess"),
         gauges("Learning rate", "sci", "lr"),
     ),
     "Pipeline": (
+        Panel(
+            "Where the driver's time goes",
+            "percentunit",
+            [("{{phase}}", f"sum by (phase) ({rate('run_seconds_total')})")],
+        ),
+        gauges("Actors", "none", "rollout_actors", "rollout_actors_current", "rollout_actors_idle"),
+        Panel(
+            "Actors that were replaced",
+            "none",
+            [
+                (what, f"sum(increase({of(f'rollout_{name}_total')}[1h]))")
+                for what, name in (("all", "actors_replaced"), ("without the weights", "weights_refused"))
+            ],
+        ),
+        gauges(
+            "Groups under way, and ready for the learner",
+            "none",
+            "rollout_groups_running",
+            "rollout_groups_ready",
+        ),
         gauges("Age of what is learned from, updates", "none", "rollout_lag_mean", "rollout_lag_max"),
         gauges("Sampler against learner, nats", "none", "mismatch_mean", "mismatch_p99"),
         rates("Samples", "cps", "rollout_samples_total"),
         rates("Dropped groups, by reason", "cps", "rollout_dropped_total", "reason"),
+    ),
+    "Processes": (
+        Panel(
+            "What actors do",
+            "percentunit",
+            [(what, f"sum({rate(f'actor_{what}_seconds_total')})") for what in ("generate", "score", "load")],
+        ),
+        Panel(
+            "What the learner does",
+            "percentunit",
+            [(what, f"sum({rate(f'learner_{what}_seconds_total')})") for what in ("update", "pack", "save")],
+        ),
+        Panel("Completion tokens by node", "cps", [("{{NodeAddress}}", BY_NODE)]),
+        Panel("Weights that actors hold", "none", [("oldest", f"min({of('actor_policy_version')})")]),
+        Panel(
+            "Requests that reward processes have, and that wait for one",
+            "none",
+            [("{{deployment}}", ONGOING), ("{{deployment}} waits", QUEUED)],
+        ),
+        Panel("Requests to reward processes", "reqps", [("{{deployment}}", REQUESTS)]),
     ),
     "Rewards": (
         rates("Samples without a score, by status", "cps", "reward_failed_total", "status"),
@@ -159,12 +200,3 @@ def _query(name: str, query: str, source: dict[str, str]) -> dict[str, Any]:
 
 def _place(x: int, y: int, width: int, height: int) -> dict[str, int]:
     return {"x": x, "y": y, "w": width, "h": height}
-
-
-def text() -> str:
-    """The file's text."""
-    return json.dumps(dashboard(), indent=2) + "\n"
-
-
-if __name__ == "__main__":
-    FILE.write_text(text())
