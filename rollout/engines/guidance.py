@@ -8,7 +8,7 @@ function, which knows little of tokens that nobody ever took, cannot bring junk 
 Shapes: N rows, V words of the vocabulary.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +25,16 @@ class Controls:
     top_p: Tensor
     beta: Tensor
     epsilon: Tensor
+
+    @property
+    def is_plain(self) -> Tensor:
+        """[N] bool: rows that draw from the whole distribution of the model, at a temperature above 0."""
+        is_whole = (self.top_k == 0) & (self.top_p >= 1)
+        return is_whole & (self.beta == 0) & (self.epsilon == 0) & (self.temperature > 0)
+
+    def only(self, rows: Tensor) -> "Controls":
+        """Those of some rows, given as [N] bool or as numbers."""
+        return Controls(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 def played(logits: Tensor, advantages: Tensor | None, controls: Controls) -> Tensor:

@@ -113,16 +113,22 @@ class NativeDecoder(FusedDecoder):
         return self._packed[-1]
 
 
-def best_decoder(model: PreTrainedModel, is_native: bool = True) -> FusedDecoder | None:
-    """The fastest decoder there is for this model on its device; None: its own forward is."""
+def find_kernels(model: PreTrainedModel) -> Kernels | None:
+    """Kernels for the dtype of a model on a CPU; None, after a warning, where they cannot be built."""
+    if model.device.type != "cpu" or model.dtype not in Kernels.dtypes:
+        return None
+    try:
+        return Kernels(model.dtype)
+    except NotBuilt as why:
+        _log.warning("decoding is slower than it could be: %s", why)
+        return None
+
+
+def best_decoder(model: PreTrainedModel, kernels: Kernels | None) -> FusedDecoder | None:
+    """The fastest decoder there is for this model; None: its own forward is."""
     if not is_known(model):
         return None
-    if is_native and model.device.type == "cpu" and model.dtype in Kernels.dtypes:
-        try:
-            return NativeDecoder(model, Kernels(model.dtype))
-        except NotBuilt as why:
-            _log.warning("decoding is slower than it could be: %s", why)
-    return FusedDecoder(model)
+    return FusedDecoder(model) if kernels is None else NativeDecoder(model, kernels)
 
 
 def _common(own: Attention, cosine: Tensor, sine: Tensor) -> Common:

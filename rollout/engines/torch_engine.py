@@ -16,11 +16,10 @@ from transformers import PreTrainedModel
 
 from antiphon.cpu_linear import speed_up
 from rollout.engines.base import Engine
-from rollout.engines.guidance import played
+from rollout.engines.drawing import draw
 from rollout.engines.kv_cache import SlotCache
-from rollout.engines.native_decoder import NativeDecoder, best_decoder
+from rollout.engines.native_decoder import NativeDecoder, best_decoder, find_kernels
 from rollout.engines.passes import Prefilled, Said, TokenIds, decode, prefill, read
-from rollout.engines.sampling import pick
 from rollout.engines.slots import Running, SlotTable
 from rollout.engines.support import require_same_answer, require_same_states, require_supported
 from rollout.q_function import QFunction
@@ -66,7 +65,8 @@ class TorchEngine(Engine):
         require_supported(model)
         self._model = model.eval()
         speed_up(model)
-        self._fused = best_decoder(model, config.is_native)
+        self._kernels = find_kernels(model) if config.is_native else None
+        self._fused = best_decoder(model, self._kernels)
         require_same_answer(model, self._fused)
         self._settings = config
         self._waiting: deque[tuple[int, Request]] = deque()
@@ -210,8 +210,8 @@ class TorchEngine(Engine):
         controls = table.controls(rows)
         guide = self.guide if bool((controls.beta > 0).any()) else None
         advantages = None if guide is None else guide.advantages(said.states)
-        probabilities = played(said.logits, advantages, controls)
-        token, logprob = pick(probabilities, table["uniform"][rows, table["num_drawn"][rows]])
+        uniform = table["uniform"][rows, table["num_drawn"][rows]]
+        token, logprob = draw(said.logits, advantages, controls, uniform, self._kernels)
         if not bool(logprob.isfinite().all()):
             self._refuse()
         has_ended, has_stopped = table.record(rows, token, logprob)

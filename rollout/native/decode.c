@@ -32,11 +32,11 @@ INLINE void store_bfloat16(bfloat16 *x, float value) {
 }
 
 /* e^x for x <= 0: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes), within two units in the last place;
-   exactly 1 at 0, and as good as nothing below -87. */
+   exactly 1 at 0, and nothing below -87. */
 INLINE float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    float n = rintf(x * 1.44269504f);
-    float f = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float bounded = x < -87.0f ? -87.0f : x;
+    float n = rintf(bounded * 1.44269504f);
+    float f = bounded - n * 0.693359375f + n * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * f + 1.3981999507e-3f;
     p = p * f + 8.3334519073e-3f;
@@ -47,8 +47,10 @@ INLINE float exponential(float x) {
     int32_t bits = ((int32_t)n + 127) << 23;
     float power;
     memcpy(&power, &bits, sizeof power);
-    return p * power;
+    return x < -87.0f ? 0.0f : p * power;
 }
+
+#define BLOCK 256 /* words whose probabilities are summed together first when one is drawn */
 
 /* What the attention of one step has in common for all layers, and what a layer adds to it; see kernels.py. */
 struct attention {

@@ -132,3 +132,53 @@ void NAME(attend)(const struct attention *a, const STORED *heads, STORED *keys, 
     default: NAME(attend_all)(a, heads, keys, values, seen, a->head_dim);
     }
 }
+
+/* exp((logits - highest) / T) of a few words, and their sum, in which words of a faint tail are not lost. */
+INLINE double NAME(weigh)(const STORED *logits, long num, float highest, float cold, float *weight) {
+    double sum = 0;
+    for (long w = 0; w < num; w++) {
+        weight[w] = exponential((NAME(load)(logits + w) - highest) * cold);
+        sum += weight[w];
+    }
+    return sum;
+}
+
+/* The word at which the running sum of exp(logits / T) first exceeds this share of its end: first its block,
+   then itself. What is not finite makes the log-probability so. */
+INLINE void NAME(draw_row)(const STORED *logits, float temperature, double uniform, int64_t *token,
+                           float *logprob, long num_words) {
+    const long num_blocks = (num_words + BLOCK - 1) / BLOCK;
+    const float cold = 1.0f / temperature;
+    float highest = -INFINITY, weight[BLOCK];
+    double total = 0, *mass = malloc(num_blocks * sizeof(double));
+    for (long w = 0; w < num_words; w++) {
+        float logit = NAME(load)(logits + w);
+        highest = logit > highest ? logit : highest;
+    }
+    for (long b = 0; b < num_blocks; b++) {
+        long num = b + 1 < num_blocks ? BLOCK : num_words - b * BLOCK;
+        mass[b] = total += NAME(weigh)(logits + b * BLOCK, num, highest, cold, weight);
+    }
+    long block = 0, last = num_blocks - 1, word = 0;
+    while (block < last && !(mass[block] > uniform * total)) block++;
+    const long first = block * BLOCK, num = block < last ? BLOCK : num_words - first;
+    NAME(weigh)(logits + first, num, highest, cold, weight);
+    double sum = block ? mass[block - 1] : 0;
+    for (long w = 0; w < num; w++) {
+        /* The sum in this order may end below that of the block: then it is the last word that has any mass. */
+        if (weight[w] > 0) word = w;
+        sum += weight[w];
+        if (sum > uniform * total) break;
+    }
+    *token = first + word;
+    *logprob = log(weight[word] / total);
+    free(mass);
+}
+
+void NAME(draw)(const STORED *logits, const float *temperature, const double *uniform, int64_t *token,
+                float *logprob, long num_rows, long num_words) {
+    #pragma omp parallel for schedule(static)
+    for (long row = 0; row < num_rows; row++)
+        NAME(draw_row)(logits + row * num_words, temperature[row], uniform[row], token + row, logprob + row,
+                       num_words);
+}

@@ -49,7 +49,9 @@ class Kernels:
         self._attend = functions[f"attend_{suffix}"]
         self._spread = functions[f"spread_{suffix}"]
         self._attend.argtypes = self._spread.argtypes = [_Pointer] * 5
-        for function in (self._add_norm, self._gated, self._attend, self._spread):
+        self._draw = functions[f"draw_{suffix}"]
+        self._draw.argtypes = [_Pointer] * 5 + [_Long, _Long]
+        for function in (self._add_norm, self._gated, self._attend, self._spread, self._draw):
             function.restype = None
 
     def add_norm(self, hidden: Tensor, delta: Tensor | None, weight: Tensor, epsilon: float) -> Tensor:
@@ -125,6 +127,29 @@ class Kernels:
         call = common.struct(shape, num_groups, length, None)
         self._spread(call, heads.data_ptr(), queries.data_ptr(), keys.data_ptr(), values.data_ptr())
         return queries, keys, values
+
+    def draw(self, logits: Tensor, temperature: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """A word of softmax(logits / temperature) by the inverse of its cumulative distribution.
+
+        Args:
+            logits: [N, V].
+            temperature: [N] float32, above 0.
+            uniform: [N] float64 in [0, 1).
+
+        Returns:
+            Token ids [N] int64 and their log-probabilities [N] float32 (NaN where the row is not finite).
+        """
+        self._check(logits)
+        num_rows, num_words = logits.shape
+        columns = (temperature, torch.float32), (uniform, torch.float64)
+        is_one_each = (x.shape == (num_rows,) and x.dtype == dtype for x, dtype in columns)
+        if not all(is_one_each) or not (temperature.is_contiguous() and uniform.is_contiguous()):
+            raise ValueError(f"logits {list(logits.shape)} need one temperature and one number in each row")
+        token = torch.empty(num_rows, dtype=torch.int64)
+        logprob = torch.empty(num_rows)
+        pointers = (x.data_ptr() for x in (logits, temperature, uniform, token, logprob))
+        self._draw(*pointers, num_rows, num_words)
+        return token, logprob
 
     def _check(self, *tensors: Tensor) -> None:
         for tensor in tensors:

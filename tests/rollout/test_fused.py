@@ -122,14 +122,14 @@ def test_the_names_and_values_of_the_model_stay_and_its_memory_does_not_grow() -
 
 
 def test_other_architectures_are_left_to_their_own_forward() -> None:
-    assert best_decoder(tiny_model("gpt2")) is None
+    assert best_decoder(tiny_model("gpt2"), None) is None
     model = tiny_model("llama")
     model.config.hidden_act = "gelu"
     assert not is_known(model)
 
 
 def test_torch_decodes_where_native_kernels_are_not_wanted() -> None:
-    assert type(best_decoder(tiny_model("llama"), is_native=False)) is FusedDecoder
+    assert type(best_decoder(tiny_model("llama"), None)) is FusedDecoder
 
 
 @pytest.mark.parametrize("kind", MAKERS)

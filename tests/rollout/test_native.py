@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rollout.engines.fused import FusedDecoder
-from rollout.engines.native_decoder import best_decoder
+from rollout.engines.drawing import draw
+from rollout.engines.guidance import Controls, played
+from rollout.engines.native_decoder import find_kernels
+from rollout.engines.sampling import distribution, pick
 from rollout.native import build
 from rollout.native.build import NotBuilt, library
 from rollout.native.kernels import Common, Kernels
@@ -93,6 +95,73 @@ def test_attention_is_softmax_over_what_each_row_holds(
         close(seen[row].view(num_queries, width), (weight * value).sum(1))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("num_words", [7, 256, 1000, 5000])
+def test_a_word_is_drawn_as_by_the_inverse_of_the_whole_sum(dtype: torch.dtype, num_words: int) -> None:
+    """Numbers that are near a border of two words may fall on either side: there the sums differ in rounding.
+
+    Mutation: begin a block's sum at zero.
+    """
+    torch.manual_seed(0)
+    logits, temperature = (torch.randn(400, num_words) * 4).to(dtype), torch.rand(400) * 2 + 0.2
+    uniform = torch.rand(400, dtype=torch.float64)
+    token, logprob = kernels(dtype).draw(logits, temperature, uniform)
+    probabilities = distribution(logits, temperature)
+    torch.testing.assert_close(
+        logprob, probabilities.gather(1, token[:, None]).squeeze(1).log(), atol=2e-5, rtol=1e-5
+    )
+    below = probabilities.double().cumsum(1).gather(1, token[:, None]).squeeze(1)
+    above = below - probabilities.double().gather(1, token[:, None]).squeeze(1)
+    assert bool(((above - 1e-6 <= uniform) & (uniform <= below + 1e-6)).all())
+    assert int((token != pick(probabilities, uniform)[0]).sum()) <= 2
+
+
+def test_what_has_no_mass_is_never_drawn_and_a_faint_tail_is() -> None:
+    """Words 0, 1 and 5 are impossible; of the others the last has a share of e^-30.
+
+    Mutations: e^-87 for all that lies below; the last word of the block where the sum falls short.
+    """
+    logits = torch.full((4, 6), -torch.inf)
+    logits[:, 2:5] = torch.tensor([0.0, 0.0, -30.0])
+    almost_one = 1 - 2**-53
+    uniform = torch.tensor([0.0, 0.49, 0.51, almost_one], dtype=torch.float64)
+    token, logprob = kernels().draw(logits, torch.ones(4), uniform)
+    assert token.tolist() == [2, 2, 3, 4]
+    assert logprob.tolist() == pytest.approx([-math.log(2)] * 3 + [-30 - math.log(2)], abs=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_logits_that_are_not_finite_are_drawn_with_a_logprob_that_is_not(wrong: float) -> None:
+    logits = torch.zeros(2, 300)
+    logits[1, 299] = wrong
+    token, logprob = kernels().draw(logits, torch.ones(2), torch.full((2,), 0.5, dtype=torch.float64))
+    assert logprob.isfinite().tolist() == [True, False]
+    assert 0 <= int(token[1]) < 300
+
+
+def test_a_row_draws_the_same_beside_rows_that_draw_in_other_ways() -> None:
+    """Plain, greedy, truncated, exploring. Mutation: send all rows one way if one needs it."""
+    own = kernels()
+    torch.manual_seed(0)
+    logits, uniform = torch.randn(5, 300), torch.rand(5, dtype=torch.float64)
+    controls = Controls(
+        temperature=torch.tensor([1.0, 0.0, 0.7, 1.0, 1.3]),
+        top_k=torch.tensor([0, 0, 5, 0, 0]),
+        top_p=torch.ones(5),
+        beta=torch.zeros(5),
+        epsilon=torch.tensor([0.0, 0.0, 0.0, 0.2, 0.0]),
+    )
+    assert controls.is_plain.tolist() == [True, False, False, False, True]
+    token, logprob = draw(logits, None, controls, uniform, own)
+    for row in range(5):
+        one = torch.tensor([row])
+        alone = draw(logits[one], None, controls.only(one), uniform[one], own)
+        assert (int(alone[0]), float(alone[1])) == (int(token[row]), float(logprob[row]))
+    by_torch = pick(played(logits, None, controls), uniform)
+    assert token.tolist() == by_torch[0].tolist()
+    torch.testing.assert_close(logprob, by_torch[1])
+
+
 def test_what_does_not_fit_the_kernels_is_refused_before_c_sees_it() -> None:
     """C reads what the pointer says. Mutation: leave out a check."""
     own, x = kernels(), torch.zeros(2, 4)
@@ -108,6 +177,8 @@ def test_what_does_not_fit_the_kernels_is_refused_before_c_sees_it() -> None:
         own.attend(
             torch.zeros(2, 3, 4), common, torch.zeros(2, dtype=torch.int64), *torch.zeros(2, 1, 1, 8, 4)
         )
+    with pytest.raises(ValueError, match="one temperature and one number"):
+        own.draw(x, torch.ones(3), torch.zeros(2, dtype=torch.float64))
     with pytest.raises(ValueError, match="too few turns"):
         own.spread(torch.zeros(18, 3, 4), common, 1, 9)
 
@@ -118,7 +189,7 @@ def test_without_a_compiler_torch_decodes_and_says_why(
     monkeypatch.setenv("CC", "no-such-compiler")
     library.cache_clear()
     with caplog.at_level(logging.WARNING):
-        assert type(best_decoder(tiny_model("llama"))) is FusedDecoder
+        assert find_kernels(tiny_model("llama")) is None
     assert "there is no C compiler" in caplog.text
     library.cache_clear()
 
