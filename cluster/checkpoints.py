@@ -130,14 +130,18 @@ class Checkpoints:
 def find_fault(path: Path) -> str | None:
     """Why the checkpoint cannot be trusted, or None if every file is as its manifest says."""
     try:
-        files = json.loads((path / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError) as error:
+        files = read_manifest(path)["files"]
+        listed = {str(name): (int(e["size_bytes"]), str(e["sha256"])) for name, e in files.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         return f"no readable manifest ({error})"
-    for name, entry in files.items():
+    for name, (size_bytes, sha256) in listed.items():
         file = path / name
-        if not file.is_file() or file.stat().st_size != entry["size_bytes"]:
+        # Checksums say that nothing was damaged, not who wrote it: a manifest of others may name any path.
+        if not file.resolve().is_relative_to(path.resolve()):
+            return f"{name} lies outside of the checkpoint"
+        if not file.is_file() or file.stat().st_size != size_bytes:
             return f"{name} is missing or cut short"
-        if sha256_of(file) != entry["sha256"]:
+        if sha256_of(file) != sha256:
             return f"{name} does not match its checksum"
     return None
 

@@ -1,15 +1,14 @@
 """A recipe: the YAML file that says a whole run. Each section's model lives beside the code that reads it."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import Field, model_validator
 
-from antiphon import plugins
+from antiphon import plugins, safe_yaml
 from antiphon.errors import UserError
+from antiphon.secrets import refuse_secrets
 from antiphon.settings import Settings, parse
 from cluster.cluster_config import ClusterConfig
 from cluster.evaluation import EvaluationConfig
@@ -22,15 +21,6 @@ from rollout.config import RolloutConfig
 from rollout.encoding import EncodingConfig
 from rollout.models import ModelConfig
 from rollout.watch_config import WatchConfig
-
-
-class Loader(yaml.SafeLoader):
-    """Reads 1e-5 as a number, as YAML 1.2 does; PyYAML by itself makes a text of it and wants 1.0e-5."""
-
-
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 class RunConfig(Settings):
@@ -145,17 +135,17 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """The recipe in a file, as plain data, not yet checked.
 
     Raises:
-        UserError: no such file, or no YAML.
+        UserError: no such file, no YAML, or a secret in it.
     """
     try:
-        data = yaml.load(path.read_text(), Loader)
+        data = safe_yaml.read_file(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", remedy="give a recipe's path") from None
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not YAML: {reason}", remedy="mend the line it names") from None
+    except safe_yaml.UnsafeYaml as error:
+        raise UserError(f"{path} is not YAML: {error}", remedy="mend the line it names") from None
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no recipe", remedy="see recipes/quickstart.yaml for the sections")
+    refuse_secrets(data)
     return data
 
 
@@ -164,6 +154,7 @@ def parse_recipe(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> Reci
     changed = dict(data)
     for override in overrides:
         changed = apply_override(changed, override)
+    refuse_secrets(changed)
     return parse(Recipe, with_logged_data(changed))
 
 
@@ -189,15 +180,16 @@ def apply_override(data: Mapping[str, Any], override: str) -> dict[str, Any]:
     """`data` with one `a.b.c=value` applied; the value is read as YAML, an index reaches into a list.
 
     Raises:
-        UserError: there is no `=`, or the path leads through something that has no keys.
+        UserError: there is no `=`, the path leads through something that has no keys, or this is a secret.
     """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UserError(f"--set {override!r} is not key=value", remedy="write for example --set run.seed=1")
     try:
-        value = yaml.load(text, Loader)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override!r}: the value is not YAML", remedy="quote it") from None
+        value = safe_yaml.read(text)
+    except safe_yaml.UnsafeYaml:
+        raise UserError(f"--set {key}: the value is not YAML", remedy="quote it") from None
+    refuse_secrets({key.rpartition(".")[2]: value}, key.rpartition(".")[0])
     return with_setting(data, key, value)
 
 

@@ -1,6 +1,5 @@
 """The commands that need no run: the reward service alone, scoring files, reward models, calibration."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from antiphon.errors import UserError
+from antiphon.secrets import read_secret
 
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
@@ -67,7 +67,7 @@ def score(
             config, is_isolated=True, deadline_s=config.deadline_s * num_rows
         )
     else:
-        client = HttpClient(url or "", os.environ.get(token_env) or None)
+        client = HttpClient(url or "", read_secret(token_env))
         client.components()
     try:
         with _bar() as bar:

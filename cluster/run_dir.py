@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from antiphon import safe_yaml
 from antiphon.errors import UserError
 
 
@@ -93,13 +94,19 @@ class RunDir:
         """The resolved recipe of the run.
 
         Raises:
-            UserError: there is no run in this folder.
+            UserError: there is no run in this folder, or its recipe is damaged.
         """
         if not self.recipe.exists():
             raise UserError(
                 f"{self.path} holds no run", remedy="give the folder that `antiphon train` printed"
             )
-        return yaml.safe_load(self.recipe.read_text())
+        try:
+            recipe: dict[str, Any] = safe_yaml.read_file(self.recipe)
+        except safe_yaml.UnsafeYaml as error:
+            raise UserError(
+                f"{self.recipe} cannot be read: {error}", remedy="take the folder of another run"
+            ) from None
+        return recipe
 
     def load_summary(self) -> dict[str, Any]:
         """How the newest attempt ended; empty while none has."""

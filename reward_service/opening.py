@@ -1,7 +1,6 @@
 """The rewards of a recipe for a process that has no Ray: in this process, or a running service by HTTP."""
 
-import os
-
+from antiphon.secrets import read_secret
 from reward_service.client import RewardClient
 from reward_service.config import RewardConfig, SharedConfig
 from reward_service.http.client import HttpClient
@@ -20,7 +19,7 @@ def shared_client(config: RewardConfig, shared: SharedConfig) -> HttpClient:
     """The client of a service that somebody else started."""
     return HttpClient(
         shared.url,
-        os.environ.get(shared.token_env) or None,
+        read_secret(shared.token_env),
         deadline_s=config.deadline_s,
         num_retries=config.retry.num_retries,
         max_batch_size=config.max_batch_size,

@@ -41,7 +41,8 @@ BUILT_IN: dict[str, Maker] = {TINY: tiny, "gpt2-walks": letters, "llama-wordle":
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+WEIGHT_FILES = ("*.safetensors",)
+"""Weights in other formats are pickles, and a pickle can run anything."""
 
 
 class ModelConfig(Settings):
@@ -65,7 +66,9 @@ def load_config(config: ModelConfig) -> PreTrainedConfig:
     if config.name in BUILT_IN:
         return BUILT_IN[config.name].build_config()
     try:
-        architecture: PreTrainedConfig = AutoConfig.from_pretrained(locate(config.name))
+        architecture: PreTrainedConfig = AutoConfig.from_pretrained(
+            locate(config.name), trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise _unreadable("config", config.name, error) from error
     return architecture
@@ -90,6 +93,8 @@ def load_model(config: ModelConfig, seed: int = 0) -> PreTrainedModel:
             dtype=dtype,
             attn_implementation=config.attn_implementation,
             output_loading_info=True,
+            use_safetensors=True,
+            trust_remote_code=False,
         )
     except (OSError, ValueError, ImportError) as error:
         raise _unreadable("model", config.name, error) from error
@@ -116,7 +121,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     if Path(place).is_dir():
         _require(Path(place), TOKENIZER_FILES, "tokenizer")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise _unreadable("tokenizer", config.name, error) from error
     if tokenizer.eos_token_id is None:

@@ -86,8 +86,10 @@ def _stored(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
             dtype=getattr(torch, config.dtype),
             attn_implementation=config.attn_implementation,
             output_loading_info=True,
+            use_safetensors=True,
+            trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(place)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

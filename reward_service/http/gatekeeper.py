@@ -6,7 +6,6 @@ Pure ASGI, so that a request is refused before its body is read.
 import hashlib
 import hmac
 import json
-import os
 import re
 import uuid
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from antiphon.errors import UserError
+from antiphon.secrets import read_secret
 from reward_service.config import HttpConfig
 
 REQUEST_ID = "x-request-id"
@@ -23,12 +23,12 @@ OPEN_PATHS: tuple[str, ...] = ("/healthz", "/readyz")
 
 
 def token_of(http: HttpConfig) -> str | None:
-    """The bearer token that callers must show, from the environment.
+    """The bearer token that callers must show, from the environment or a file.
 
     Raises:
         UserError: there is none, although others than this machine could knock.
     """
-    token = os.environ.get(http.token_env) or None
+    token = read_secret(http.token_env)
     if http.enabled and token is None and not http.is_loopback:
         raise UserError(
             f"reward.http.host is {http.host!r}, which others can reach, and {http.token_env} is not set",

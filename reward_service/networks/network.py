@@ -71,9 +71,13 @@ def load(place: Path | str, kind: Literal["classifier", "encoder"], config: Netw
     device = _device(config.device)
     try:
         loaded: Any = auto.from_pretrained(
-            place, dtype=getattr(torch, config.dtype), output_loading_info=True
+            place,
+            dtype=getattr(torch, config.dtype),
+            output_loading_info=True,
+            use_safetensors=True,
+            trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(place)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

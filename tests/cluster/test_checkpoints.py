@@ -1,8 +1,24 @@
+import json
+
 import pytest
 
 from antiphon.errors import UserError
 from antiphon.lease import Lease, Superseded
 from cluster.checkpoints import Checkpoints, check_registered, find_fault
+
+
+def name_in_manifest(path, name):
+    """As a stranger would write it: with the right size and checksum of a file that is not his."""
+    (path.parents[1] / "outside.txt").write_text("state")
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"][name] = manifest["files"]["state.txt"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def link(path, target):
+    target.write_text("state")
+    path.unlink()
+    path.symlink_to(target)
 
 
 def save(checkpoints, version, text="state"):
@@ -24,10 +40,17 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path):
         (lambda p: (p / "state.txt").unlink(), "missing"),
         (lambda p: (p / "manifest.json").unlink(), "manifest"),
         (lambda p: (p / "manifest.json").write_text("{"), "manifest"),
+        (lambda p: (p / "manifest.json").write_text("[]"), "manifest"),
+        (lambda p: (p / "manifest.json").write_text('{"files": {"state.txt": 5}}'), "manifest"),
+        (lambda p: (p / "manifest.json").write_text("[" * 100_000), "manifest"),
+        (lambda p: name_in_manifest(p, "../../../outside.txt"), "outside of the checkpoint"),
+        (lambda p: name_in_manifest(p, str(p.parents[1] / "outside.txt")), "outside of the checkpoint"),
+        (lambda p: link(p / "state.txt", p.parents[1] / "outside.txt"), "outside of the checkpoint"),
     ],
 )
 def test_a_damaged_checkpoint_is_skipped_and_the_reason_is_told(tmp_path, damage, reason):
-    checkpoints = Checkpoints(tmp_path, num_kept=3)
+    """Mutation: without the look at where a file lies, the last three are taken as whole."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", num_kept=3)
     whole = save(checkpoints, 1)
     broken = save(checkpoints, 2)
     damage(broken)

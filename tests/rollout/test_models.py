@@ -111,6 +111,38 @@ def test_a_folder_that_lacks_something_is_told(folder: Path, pattern: str, messa
     assert "save_pretrained" in caught.value.remedy
 
 
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_weights_that_are_a_pickle_are_refused_and_not_opened(folder: Path, tmp_path: Path) -> None:
+    """Mutation: "pytorch_model*.bin" among WEIGHT_FILES, and no use_safetensors, opens it."""
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    torch.save({"lm_head.weight": Bomb(tmp_path / "ran")}, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="no weights"):
+        load_model(at(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_code_that_comes_with_a_model_is_not_run(folder: Path, tmp_path: Path) -> None:
+    """Mutation: trust_remote_code=True runs it."""
+    (folder / "theirs.py").write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n")
+    path = folder / "config.json"
+    fields = {**json.loads(path.read_text()), "model_type": "theirs"}
+    names = {"AutoConfig": "theirs.Config", "AutoModelForCausalLM": "theirs.Model"}
+    path.write_text(json.dumps({**fields, "auto_map": names}))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_model(at(folder))
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_tokenizer_without_end_token_is_refused(folder: Path) -> None:
     path = folder / "tokenizer_config.json"
     fields = json.loads(path.read_text())

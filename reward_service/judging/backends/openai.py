@@ -7,7 +7,6 @@ service decides whether to try again.
 """
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import httpx
 from pydantic import Field, field_validator
 
 from antiphon.errors import UserError
+from antiphon.secrets import read_secret
 from antiphon.settings import Settings
 from reward_service.judging import chat_wire
 from reward_service.judging.backend import Backend, Question, Reply
@@ -176,7 +176,7 @@ class OpenAI(Backend):
 
     def _read_key(self) -> str:
         name = self.config.api_key_env
-        key = os.environ.get(name, "").strip() if name else ""
+        key = (read_secret(name) if name else None) or ""
         if name and not key:
             raise UserError(
                 f"the judge at {self.config.base_url} needs a key, and the variable {name} is not set",
