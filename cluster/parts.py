@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 
 from antiphon import plugins
 from antiphon.lease import Lease
+from antiphon.privacy import build_masker
 from antiphon.seeds import derive
 from cluster.plan import build_algorithm, build_encoder, build_environment
 from cluster.recipe import Recipe
@@ -55,7 +56,7 @@ def build_guide(recipe: Recipe, model: PreTrainedModel) -> QFunction | None:
 def build_worker(recipe: Recipe, rewards: RewardClient, engine: Engine | None = None) -> Worker:
     """A rollout worker with an engine that has a model of its own, or with a given one."""
     player = Player(engine or build_engine(recipe), build_environment(recipe), build_encoder(recipe))
-    return Worker(player, rewards)
+    return Worker(player, rewards, build_masker(recipe.privacy))
 
 
 def build_learner_process(
@@ -71,6 +72,7 @@ def build_learner_process(
         seed=recipe.run.seed,
         watch=recipe.watch,
         writing=lease.writing,
+        masker=build_masker(recipe.privacy),
     )
 
     def make_learner(lm: PreTrainedModel) -> Learner:

@@ -9,6 +9,7 @@ from typing import Any
 
 from antiphon import plugins
 from antiphon.errors import UserError
+from antiphon.privacy import build_masker
 from cluster.playing import check_playing, describe_guide
 from cluster.recipe import Recipe
 from cluster.replaying import check_replay, describe_replay, limits_of, open_logged, with_absolute_stores
@@ -49,6 +50,7 @@ def prepare(recipe: Recipe) -> Plan:
     Raises:
         UserError: the first thing that does not fit.
     """
+    build_masker(recipe.privacy)
     algorithm = build_algorithm(recipe)
     engine, _ = plugins.configure(Engine, "rollout.engines", recipe.rollout.engine, "rollout.engine")
     check_playing(recipe, algorithm, engine)

@@ -9,6 +9,7 @@ import time
 import traceback
 from typing import Any
 
+from antiphon.privacy import NOTHING_MASKED, Masker
 from cluster.run_dir import RunDir, write_atomically
 
 
@@ -21,7 +22,9 @@ def first_cause(error: BaseException) -> BaseException:
     return error
 
 
-def write_postmortem(run_dir: RunDir, error: BaseException, version: int) -> None:
+def write_postmortem(
+    run_dir: RunDir, error: BaseException, version: int, masker: Masker = NOTHING_MASKED
+) -> None:
     """Write postmortem.json for a run that ended with `error` at this policy version."""
     cause = first_cause(error)
     record: dict[str, Any] = {
@@ -38,7 +41,7 @@ def write_postmortem(run_dir: RunDir, error: BaseException, version: int) -> Non
         },
         "last_events": _tail(run_dir),
     }
-    write_atomically(run_dir.postmortem, json.dumps(record, indent=2) + "\n")
+    write_atomically(run_dir.postmortem, json.dumps(masker.tree(record), indent=2) + "\n")
 
 
 def _earlier(error: BaseException) -> BaseException | None:

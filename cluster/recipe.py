@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from antiphon import plugins, safe_yaml
 from antiphon.errors import UserError
+from antiphon.privacy import PrivacyConfig
 from antiphon.secrets import refuse_secrets
 from antiphon.settings import Settings, parse
 from cluster.cluster_config import ClusterConfig
@@ -16,6 +17,7 @@ from cluster.metrics import MetricsConfig
 from learner.learner import LearnerConfig
 from learner.replay import Replay
 from learner.supervised import SupervisedConfig
+from reward_service.components.human import Human
 from reward_service.config import RewardConfig
 from rollout.config import RolloutConfig
 from rollout.encoding import EncodingConfig
@@ -59,6 +61,7 @@ class Recipe(Settings):
     metrics: MetricsConfig = MetricsConfig()
     watch: WatchConfig = WatchConfig()
     cluster: ClusterConfig = ClusterConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
 
     @model_validator(mode="after")
     def _tasks_fill_updates(self) -> Self:
@@ -155,7 +158,7 @@ def parse_recipe(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> Reci
     for override in overrides:
         changed = apply_override(changed, override)
     refuse_secrets(changed)
-    return parse(Recipe, with_logged_data(changed))
+    return parse(Recipe, with_privacy(with_logged_data(changed)))
 
 
 def with_logged_data(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -174,6 +177,26 @@ def with_logged_data(data: Mapping[str, Any]) -> Mapping[str, Any]:
     own = {key: value for key, value in source.items() if key != "trajectories"}
     replay = {"name": "uniform", **replay, "trajectories": source["trajectories"]}
     return {**data, "data": own, "replay": replay}
+
+
+def with_privacy(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The section `privacy` handed down to the rewards, which show and log texts too: to the service, and to
+    the component that puts texts before people.
+
+    Raises:
+        UserError: the rewards have another one of their own.
+    """
+    rewards = data.get("reward")
+    if not isinstance(rewards, Mapping) or not (data.get("privacy") or rewards.get("privacy")):
+        return data
+    privacy = data.get("privacy") or rewards["privacy"]
+    if rewards.get("privacy", privacy) != privacy:
+        raise UserError("privacy and reward.privacy differ", remedy="remove reward.privacy")
+    components = [
+        {"privacy": privacy, **c} if isinstance(c, Mapping) and c.get("name") == Human.name else c
+        for c in rewards.get("components") or ()
+    ]
+    return {**data, "reward": {**rewards, "privacy": privacy, "components": components}}
 
 
 def apply_override(data: Mapping[str, Any], override: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from antiphon.errors import UserError
 from antiphon.settings import parse
 from cluster import ray_environment
-from cluster.recipe import apply_override, read_recipe
+from cluster.recipe import apply_override, read_recipe, with_privacy
 from reward_service.config import HttpConfig, RewardConfig
 from reward_service.http.gatekeeper import token_of
 from reward_service.lines import check_rewards, describe
@@ -17,7 +17,7 @@ Say = Callable[[str], None]
 
 
 def load_rewards(path: Path, overrides: Sequence[str] = ()) -> RewardConfig:
-    """The `reward:` section of a recipe; the rest of the file, if there is any, is not looked at.
+    """The `reward:` section of a recipe, and what `privacy:` says; the rest of the file is not looked at.
 
     Raises:
         UserError: there is no such file or section, or something in it is wrong.
@@ -27,7 +27,7 @@ def load_rewards(path: Path, overrides: Sequence[str] = ()) -> RewardConfig:
         data = apply_override(data, override)
     if "reward" not in data:
         raise UserError(f"{path} has no section `reward`", remedy="see docs/rewards.md for one")
-    config = parse(RewardConfig, data["reward"], "reward")
+    config = parse(RewardConfig, with_privacy(data)["reward"], "reward")
     check_rewards(config)
     return config
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from antiphon.errors import UserError
 from antiphon.lease import Lease, Superseded
+from antiphon.privacy import build_masker
 from cluster.assembly import assemble
 from cluster.checkpoints import Checkpoints
 from cluster.evaluation import Evaluator, Measurement
@@ -57,6 +58,7 @@ class Attempt:
         """
         self._plan = plan
         self._recipe = plan.recipe
+        self._masker = build_masker(plan.recipe.privacy)
         self._run_dir = run_dir
         self._progress = progress
         self._run_id = run_id or uuid.uuid4().hex[:8]
@@ -86,8 +88,9 @@ class Attempt:
             # What was refused before the loop began leaves an older attempt's files as they were.
             is_refused = self._loop is None and isinstance(error, UserError)
             if self._run_dir.recipe.exists() and not is_refused:
+                version = self._loop.version if self._loop else 0
                 with self._lease.writing():
-                    write_postmortem(self._run_dir, error, self._loop.version if self._loop else 0)
+                    write_postmortem(self._run_dir, error, version, self._masker)
                 self.summarize(FAILED)
             raise
         return Outcome(status=status, summary=self.summarize(status))
@@ -159,6 +162,7 @@ class Attempt:
             self._progress.measurement(version, measurement)
 
         def on_event(kind: str, **facts: Any) -> None:
+            facts = self._masker.tree(facts)
             self._event(kind, **facts)
             self._progress.event(kind, facts)
 

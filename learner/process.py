@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from antiphon.privacy import NOTHING_MASKED, Masker
 from antiphon.seeds import derive
 from learner.batch import Batch
 from learner.learner import Learner
@@ -22,7 +23,7 @@ from learner.replay import Replay
 from learner.state import load_state, save_state
 from learner.supervised import Pair, SupervisedConfig, supervise
 from rollout.alarms import Alarm
-from rollout.trajectories import write_parquet
+from rollout.masking import store
 from rollout.types import Group
 from rollout.watch import Watch
 from rollout.watch_config import WatchConfig
@@ -67,6 +68,8 @@ class ProcessRule:
     watch: WatchConfig
     writing: Callable[[], AbstractContextManager[Any]] = nullcontext
     """Around what is written into the store; it may refuse (antiphon/lease.py)."""
+    masker: Masker = NOTHING_MASKED
+    """The one with which the groups were masked before they came here."""
 
 
 class LearnerProcess:
@@ -130,8 +133,9 @@ class LearnerProcess:
         self._replay.learn(draw, self.learner.td_errors)
         alarms: tuple[Alarm, ...] = ()
         if draw.fresh:
-            with self._rule.writing():
-                write_parquet(draw.fresh, self._rule.trajectories, version, self._rule.tokenizer)
+            rule = self._rule
+            with rule.writing():
+                store(draw.fresh, rule.trajectories, version, rule.tokenizer, rule.masker)
             seen = self._watch.look(draw.fresh, version + 1)
             metrics, alarms = {**metrics, **seen.metrics}, seen.alarms
         trained = tuple(g.key for g in draw.fresh)

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from antiphon.privacy import PrivacyConfig
 from antiphon.schedules import Schedule, is_always
 from antiphon.settings import Settings
 from reward_service.fusion.config import FusionConfig
@@ -162,6 +163,8 @@ class RewardConfig(Settings):
     """How long the replicas may take to start."""
     http: HttpConfig = HttpConfig()
     """The HTTP door; closed unless asked for."""
+    privacy: PrivacyConfig = PrivacyConfig()
+    """What raters and the log do not see. A recipe's section `privacy` comes here by itself."""
 
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:

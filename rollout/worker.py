@@ -9,9 +9,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from antiphon.privacy import NOTHING_MASKED, Masker
 from reward_service.client import RewardClient
 from reward_service.types import Sample, Score
 from rollout import environment
+from rollout.masking import mask_group, mask_score
 from rollout.player import Player
 from rollout.reports import Dropped, FailedScore, GroupSummary, TaskReport
 from rollout.types import Group, Task, Trajectory, Turn
@@ -29,9 +31,11 @@ class TaskResult:
 class Worker:
     """A player and a door to the reward service."""
 
-    def __init__(self, player: Player, rewards: RewardClient) -> None:
+    def __init__(self, player: Player, rewards: RewardClient, masker: Masker = NOTHING_MASKED) -> None:
+        """`masker` takes personal data out of every text that leaves the worker for anything but rewards."""
         self._player = player
         self._rewards = rewards
+        self._masker = masker
 
     def load(self, weights: Weights) -> str:
         """Swap the engine's weights; returns the digest of what it holds afterwards."""
@@ -43,7 +47,7 @@ class Worker:
         played = self._player.play(task)
         generated_s = time.monotonic()
         samples = [s for turn, rows in played for s in environment.samples(turn, rows, task.policy_version)]
-        scores = {score.id: score for score in self._rewards.score(samples)}
+        scores = {score.id: mask_score(score, self._masker) for score in self._rewards.score(samples)}
         outcomes = [_judge(task, turn, trajectories, scores) for turn, trajectories in played]
         groups = [outcome for outcome in outcomes if not isinstance(outcome, Dropped)]
         report = TaskReport(
@@ -53,7 +57,7 @@ class Worker:
             generate_s=generated_s - start_s,
             score_s=time.monotonic() - generated_s,
         )
-        return TaskResult(groups=tuple(group for group, _ in groups), report=report)
+        return TaskResult(groups=tuple(mask_group(group, self._masker) for group, _ in groups), report=report)
 
 
 def _judge(

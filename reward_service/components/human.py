@@ -15,6 +15,7 @@ from typing import ClassVar, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from antiphon.privacy import Masker, PrivacyConfig, build_masker
 from antiphon.settings import Settings
 from reward_service.ratings.files import Judgements, read_judgements
 from reward_service.ratings.items import Comparison, Item, Mode
@@ -53,6 +54,8 @@ class Human(Reward):
         judge while a run goes on."""
         poll_s: float = Field(0.5, gt=0.0)
         """How often it looks for new judgements meanwhile."""
+        privacy: PrivacyConfig = PrivacyConfig()
+        """What raters do not see and the database does not hold; the recipe's own section `privacy`."""
 
         @model_validator(mode="after")
         def _has_a_source(self) -> Self:
@@ -77,9 +80,9 @@ class Human(Reward):
         """Opens the database and reads the file.
 
         Raises:
-            UserError: one of them cannot be read.
+            UserError: one of them cannot be read, or a kind of personal data is unknown.
         """
-        _ = self._store, self._given
+        _ = self._masker, self._store, self._given
 
     def score_one(self, sample: Sample) -> float:
         (score,) = self.score([sample])
@@ -142,11 +145,15 @@ class Human(Reward):
         return Item(
             mode=self.config.mode,
             question=self.config.question,
-            prompt=sample.prompt,
-            completion=sample.completion,
+            prompt=self._masker.text(sample.prompt),
+            completion=self._masker.tail(sample.prompt, sample.completion),
             num_points=self.config.num_points,
             num_wanted=self.config.num_judgements,
         )
+
+    @cached_property
+    def _masker(self) -> Masker:
+        return build_masker(self.config.privacy)
 
     @cached_property
     def _store(self) -> RatingStore | None:
@@ -156,7 +163,7 @@ class Human(Reward):
     def _given(self) -> Judgements:
         if self.config.file is None:
             return Judgements(ratings={}, comparisons={})
-        return read_judgements(self.config.file, self.config.question)
+        return read_judgements(self.config.file, self.config.question, self._masker)
 
 
 def shares_of(comparisons: Sequence[Comparison], num_needed: int) -> dict[str, float]:

@@ -12,6 +12,7 @@ The door knows neither Ray nor components: it is given a service and asks it.
 """
 
 import logging
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from starlette.exceptions import HTTPException as AnyHttpError
 from starlette.types import ASGIApp
 
 from antiphon.errors import UserError
+from antiphon.privacy import NOTHING_MASKED, Masker, build_masker
 from reward_service.components.human import Human
 from reward_service.config import HttpConfig, RewardConfig
 from reward_service.http.gatekeeper import OPEN_PATHS, Gatekeeper
@@ -63,7 +65,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 def door(service: Service, config: RewardConfig, token_digest: bytes | None) -> ASGIApp:
     """The application behind the port; `token_digest` None lets everybody in."""
-    app = build_app(service, config.http)
+    app = build_app(service, config.http, build_masker(config.privacy))
     open_paths: tuple[str, ...] = OPEN_PATHS
     if (path := ratings_path(config)) is not None:
         app.include_router(ratings_router(RatingStore(path)))
@@ -86,7 +88,7 @@ def ratings_path(config: RewardConfig) -> Path | None:
     return next((Path(str(path)) for path in paths), None)
 
 
-def build_app(service: Service, config: HttpConfig) -> FastAPI:
+def build_app(service: Service, config: HttpConfig, masker: Masker = NOTHING_MASKED) -> FastAPI:
     """The routes, without the gatekeeper."""
     app = FastAPI(title="Antiphon reward service", version="1", docs_url=None, redoc_url=None)
     metrics = DoorMetrics()
@@ -130,11 +132,11 @@ def build_app(service: Service, config: HttpConfig) -> FastAPI:
         """For Prometheus."""
         return Response(metrics.exposition(await service.stats()), media_type=CONTENT_TYPE)
 
-    _explain_refusals(app)
+    _explain_refusals(app, masker)
     return app
 
 
-def _explain_refusals(app: FastAPI) -> None:
+def _explain_refusals(app: FastAPI, masker: Masker) -> None:
     """Every refusal is a Problem, with the id under which the log knows the request."""
 
     def problem(request: Request, status: int, detail: str) -> JSONResponse:
@@ -156,5 +158,6 @@ def _explain_refusals(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
         answer = problem(request, 500, f"{type(error).__name__} in the service, see its log")
-        _log.error("request %s failed", request.scope["state"].get("request_id"), exc_info=error)
+        told = masker.text("".join(traceback.format_exception(error)))
+        _log.error("request %s failed\n%s", request.scope["state"].get("request_id"), told)
         return answer

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from antiphon.errors import UserError
+from antiphon.privacy import NOTHING_MASKED, Masker
 from antiphon.settings import Settings, parse
 from reward_service.ratings.items import Comparison, Item, Mode
 
@@ -42,15 +43,15 @@ class Judgements:
     comparisons: Mapping[str, list[Comparison]]
 
 
-def read_judgements(path: Path, question: str) -> Judgements:
-    """What a file says about a question.
+def read_judgements(path: Path, question: str, masker: Masker = NOTHING_MASKED) -> Judgements:
+    """What a file says about a question, of texts as `masker` leaves them.
 
     Raises:
         UserError: it cannot be read, or a line is no judgement.
     """
     ratings: dict[str, list[float]] = defaultdict(list)
     comparisons: dict[str, list[Comparison]] = defaultdict(list)
-    for row in _rows(path):
+    for row in (_masked(row, masker) for row in _rows(path)):
         if row.question not in (None, question):
             continue
         if row.kind == "rating":
@@ -66,6 +67,12 @@ def as_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Rows as JSON lines."""
     for row in rows:
         yield json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _masked(row: Row, masker: Masker) -> Row:
+    """Its texts as the component masks them, so that both speak of the same item."""
+    texts = {name: masker.tail(row.prompt, getattr(row, name)) for name in ("completion", "other")}
+    return row.model_copy(update={"prompt": masker.text(row.prompt), **texts})
 
 
 def _rows(path: Path) -> Iterator[Row]:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from antiphon.errors import UserError
+from antiphon.privacy import PrivacyConfig, build_masker
 from cluster.postmortem import first_cause, write_postmortem
 from cluster.run_dir import RunDir, new_run_dir, write_atomically
 
@@ -75,6 +76,20 @@ def test_a_circle_of_errors_has_an_end():
     one, other = ValueError("one"), ValueError("other")
     one.__cause__, other.__cause__ = other, one
     assert first_cause(one) is other
+
+
+def test_a_postmortem_says_nothing_personal(tmp_path):
+    """Mutation: without masker.tree the address stands in it four times."""
+    run_dir = RunDir(tmp_path)
+    run_dir.append_event("dropped", message="to a@b.org")
+    with pytest.raises(ValueError, match="cannot answer") as raised:
+        raise ValueError("cannot answer a@b.org")
+    masker = build_masker(PrivacyConfig(mask=("email",)))
+    write_postmortem(run_dir, raised.value, version=7, masker=masker)
+    told = json.loads(run_dir.postmortem.read_text())
+    assert told["first_cause"]["message"] == "cannot answer [email]"
+    assert told["last_events"][0]["message"] == "to [email]"
+    assert "a@b.org" not in run_dir.postmortem.read_text()
 
 
 def test_a_postmortem_says_what_failed_first_where_and_what_happened_before(tmp_path):

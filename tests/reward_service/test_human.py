@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from antiphon.errors import UserError
+from antiphon.privacy import PrivacyConfig
 from reward_service.building import build_reward
 from reward_service.components.human import Human
 from reward_service.ratings.items import Comparison
@@ -53,6 +54,33 @@ def compare(store: RatingStore, winner: str, rater: str = "Ann") -> None:
 
 def samples(*completions: str, prompt: str = "p") -> list[Sample]:
     return [sample(c, id=f"{prompt}/{c}", prompt=prompt) for c in completions]
+
+
+def test_raters_see_no_personal_data_and_none_are_kept(store: RatingStore, tmp_path: Path) -> None:
+    """Mutation: an item of the texts as they are puts both addresses into the database."""
+    privacy = PrivacyConfig(mask=("email",))
+    asked = [sample("ask me@there.org", id="a", prompt="to a@b.org:")]
+    human(path=store.path, wait_s=0.0, privacy=privacy).score(asked)
+    shown = store.next("Ann")
+    assert (shown.prompt, shown.items[0].completion) == ("to [email]:", "ask [email]")
+    kept = b"".join(path.read_bytes() for path in store.path.parent.glob("ratings.sqlite*"))
+    assert b"ask [email]" in kept
+    assert b"there.org" not in kept
+    rate_next(store, 0.75)
+    (score,) = human(path=store.path, wait_s=0.0, privacy=privacy).score(asked)
+    assert score.value == 0.75
+
+
+def test_judgements_in_a_file_are_of_the_texts_as_they_are_masked(tmp_path: Path) -> None:
+    """Given before the run, of texts with addresses; or exported by the page, without them."""
+    file = tmp_path / "given.jsonl"
+    file.write_text(
+        '{"prompt": "to a@b.org:", "completion": "ask me@there.org", "value": 0.25}\n'
+        '{"prompt": "to [email]:", "completion": "ask [email]", "value": 0.75}\n'
+    )
+    rated = human(file=file, num_judgements=2, privacy=PrivacyConfig(mask=("email",)))
+    (score,) = rated.score([sample("ask me@there.org", id="a", prompt="to a@b.org:")])
+    assert score.value == 0.5
 
 
 def test_what_nobody_rated_is_a_timeout_after_the_wait_and_not_a_number(store: RatingStore) -> None:

@@ -33,6 +33,13 @@ def raises_sometimes(id: str) -> float:
     return 0.0
 
 
+def repeats(id: str) -> float:
+    """One constant value, but one sample fails with a message that repeats an address."""
+    if id == "0/1/0":
+        raise RuntimeError("cannot judge anna@example.org")
+    return 0.5
+
+
 class DyingEngine(TorchEngine):
     """An engine whose process ends in the middle of every generation."""
 
