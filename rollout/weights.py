@@ -95,9 +95,7 @@ def pack(version: int, source: Source, dtype: torch.dtype | None = None) -> Weig
         sizes[spec.dtype] += spec.numel
     buffers = {name: _flat(size, name) for name, size in sizes.items()}
     weights = Weights(version=version, specs=specs, buffers=buffers, digest="")
-    for name, view in weights.tensors():
-        view.copy_(named[name])
-    sent = _digest(specs, (view for _, view in weights.tensors()))
+    sent = _digest(specs, (view.copy_(named[name]) for name, view in weights.tensors()))
     return Weights(version=version, specs=specs, buffers=buffers, digest=sent)
 
 
@@ -127,9 +125,17 @@ def check(weights: Weights, model: Source) -> None:
         "not sorted, or there twice": [] if in_order else list(sent),
     }
     _refuse(weights.version, problems)
-    not_finite = [name for name, tensor in weights.tensors() if not _is_finite(tensor)]
+    not_finite: list[str] = []
+
+    def tensors() -> Iterator[Tensor]:
+        for name, tensor in weights.tensors():
+            if not _is_finite(tensor):
+                not_finite.append(name)
+            yield tensor
+
+    found = _digest(weights.specs, tensors())
     _refuse(weights.version, {"not finite": not_finite})
-    if _digest(weights.specs, (view for _, view in weights.tensors())) != weights.digest:
+    if found != weights.digest:
         raise WeightsError(
             f"weights {weights.version}: the bytes are not those of digest {weights.digest[:12]}"
         )
@@ -149,6 +155,7 @@ def apply(weights: Weights, model: Source) -> str:
     own = _named(model)
     for name, tensor in weights.tensors():
         own[name].copy_(tensor)
+    # Only now: tensors that overlap would each be right for a moment.
     taken = _digest(weights.specs, own.values())
     if taken != weights.digest:
         raise WeightsError(
@@ -177,7 +184,10 @@ def _spec(name: str, tensor: Tensor, dtype: torch.dtype | None) -> TensorSpec:
 
 
 def _digest(specs: Iterable[TensorSpec], tensors: Iterable[Tensor]) -> str:
-    """xxh3-128 over the specs as JSON, then the bytes of each tensor cast to the dtype of its spec."""
+    """xxh3-128 over the specs as JSON, then the bytes of each tensor cast to the dtype of its spec.
+
+    Tensors are asked for one by one: who has work to do on each does it just before, for it stays in the cache.
+    """
     specs = list(specs)
     hashed = xxhash.xxh3_128(json.dumps([[s.name, s.shape, s.dtype] for s in specs]).encode())
     for spec, tensor in zip(specs, tensors, strict=True):
@@ -222,7 +232,8 @@ def _carrier(dtype: str) -> torch.dtype:
 
 
 def _flat(size: int, dtype: str) -> np.ndarray:
-    return torch.empty(size, dtype=_carrier(dtype)).numpy()
+    # numpy asks for large pages: first touching half a gigabyte of small ones takes longer than filling it.
+    return np.empty(size, dtype=torch.empty(0, dtype=_carrier(dtype)).numpy().dtype)
 
 
 def _as_tensor(buffer: np.ndarray, dtype: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""The next token of every row: by one kernel where a row just draws from the model, else by the whole formula.
+"""The next token of each row: by one kernel where a row just draws from the model, else by the whole formula.
 
 Called by the torch engine. Which way a row goes depends on the row alone, so that it draws the same in any
 company.
