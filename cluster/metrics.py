@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from pydantic import Field
 from torch.utils.tensorboard import SummaryWriter
 
 from antiphon.errors import UserError
 from antiphon.settings import Settings
+from cluster.metrics_door import guarded, token_for
 from cluster.run_dir import write_atomically
 
 LABELLED = (
@@ -41,7 +42,11 @@ class MetricsConfig(Settings):
     prometheus_port: int | None = Field(0, ge=0, le=65535)
     """Serve /metrics on this port of the loopback interface; 0 takes any free port, null serves nothing."""
     prometheus_host: str = "127.0.0.1"
-    """The interface to serve on; 0.0.0.0 for a scraper on another machine (there is no authentication)."""
+    """The interface to serve on; 0.0.0.0 for a scraper on another machine, which then needs a token."""
+    token_env: str = "ANTIPHON_METRICS_TOKEN"
+    """The environment variable that holds the bearer token of scrapers; where it is set, all must show it."""
+    is_open: bool = False
+    """Serve without a token at an address that others reach: where a firewall or a NetworkPolicy decides."""
 
 
 class Sink(Protocol):
@@ -86,8 +91,9 @@ class TensorBoard:
 class Prometheus:
     """The newest values on an HTTP endpoint: counters for names in `_total`, gauges for the others."""
 
-    def __init__(self, host: str, port: int) -> None:
-        """
+    def __init__(self, host: str, port: int, token: str | None = None) -> None:
+        """`token` None lets everybody in who reaches the port.
+
         Raises:
             UserError: the port cannot be opened.
         """
@@ -102,6 +108,7 @@ class Prometheus:
                 f"metrics.prometheus_port {port} of {host} cannot be opened: {error.strerror}",
                 remedy="set another port, 0 for any free one, or null for none",
             ) from None
+        self._server.set_app(guarded(make_wsgi_app(registry), token))
         self.host, self.port = host, self._server.server_port
         self.url = f"http://{host}:{self.port}/metrics"
 
@@ -170,11 +177,12 @@ def open_prometheus(config: MetricsConfig) -> Prometheus | None:
     """The endpoint of a run, where one is asked for; opened before anything else is.
 
     Raises:
-        UserError: the port cannot be opened.
+        UserError: the port cannot be opened, or would be open to others.
     """
     if config.prometheus_port is None:
         return None
-    return Prometheus(config.prometheus_host, config.prometheus_port)
+    token = token_for(config.prometheus_host, config.token_env, config.is_open)
+    return Prometheus(config.prometheus_host, config.prometheus_port, token)
 
 
 def write_all(sinks: Sequence[Sink], version: int, values: Mapping[str, float]) -> None:

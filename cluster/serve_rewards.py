@@ -57,7 +57,7 @@ def serve(config: RewardConfig, name: str, say: Say) -> None:
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, lambda *_: is_over.set())
         deploy(config, name)
-        say(f"POST http://{config.http.host}:{config.http.port}/v1/score")
+        say(f"POST {config.http.url}/v1/score")
         for c in describe(config):
             say(f"  {c.label}: {c.name} version {c.version}, weight {c.weight:g}, {c.placement}")
         say(f"token: {'in $' + config.http.token_env if token else 'none needed from this machine'}")

@@ -107,6 +107,11 @@ class HttpConfig(Settings):
     """Shared by all runs of a cluster: Ray Serve opens one port for all its applications."""
     token_env: str = "ANTIPHON_REWARD_TOKEN"
     """The environment variable that holds the bearer token; recipes never hold secrets."""
+    certificate: str | None = None
+    """A PEM file with the certificate of the door and its chain; the door then speaks HTTPS. It and its key
+    lie on the node where the proxy of Serve runs, the head."""
+    private_key_file: str | None = None
+    """The PEM file with the key of the certificate, readable to the user of the service alone."""
     max_body_bytes: int = Field(32 * 2**20, ge=1024)
     """A longer request is refused before it is read."""
     max_samples: int = Field(4096, ge=1)
@@ -114,6 +119,18 @@ class HttpConfig(Settings):
     max_waiting: int = Field(256, ge=1)
     """Requests that wait for the service; more are refused with 503, so that a caller can tell a full
     service from a slow one."""
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> Self:
+        if (self.certificate is None) != (self.private_key_file is None):
+            raise ValueError("certificate and private_key_file belong together; set both or neither")
+        return self
+
+    @property
+    def url(self) -> str:
+        """Its root, as callers on this machine would write it."""
+        scheme = "http" if self.certificate is None else "https"
+        return f"{scheme}://{self.host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
@@ -130,6 +147,9 @@ class SharedConfig(Settings):
     """Its root, "http://127.0.0.1:8000" for instance."""
     token_env: str = "ANTIPHON_REWARD_TOKEN"
     """The environment variable that holds its bearer token."""
+    ca_file: str | None = None
+    """A PEM file with the authority that signed its certificate, on every node of the run; null: those that
+    the system knows."""
 
 
 class RewardConfig(Settings):

@@ -20,6 +20,7 @@ def shared_client(config: RewardConfig, shared: SharedConfig) -> HttpClient:
     return HttpClient(
         shared.url,
         read_secret(shared.token_env),
+        ca_file=shared.ca_file,
         deadline_s=config.deadline_s,
         num_retries=config.retry.num_retries,
         max_batch_size=config.max_batch_size,

@@ -5,6 +5,7 @@ runs/NAME/monitoring/  prometheus.yml  rules.yaml  targets.json (by the run itse
 """
 
 import json
+import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,8 @@ import yaml
 from cluster.monitoring.board import dashboard
 from cluster.run_dir import RunDir, write_atomically
 
+TOKEN_FILE = "ANTIPHON_METRICS_TOKEN_FILE"
+"""Names the file with the token of scrapers; Prometheus reads it itself, so that no copy is written."""
 SCRAPE_INTERVAL = "5s"
 """Shorter than the 15 s of the PodMonitor: a run on a laptop may be over in a minute."""
 WITHOUT_PREFIX = {"source_labels": ["__name__"], "regex": "ray_(antiphon_.+)", "target_label": "__name__"}
@@ -26,13 +29,15 @@ def rules_text() -> str:
     return files("cluster.monitoring").joinpath("rules.yaml").read_text()
 
 
-def prometheus_config(targets: Sequence[Path], rules: Path) -> dict[str, Any]:
-    """A Prometheus that follows these files of targets."""
-    scrape = {
+def prometheus_config(targets: Sequence[Path], rules: Path, token_file: Path | None = None) -> dict[str, Any]:
+    """A Prometheus that follows these files of targets, and shows the token in `token_file`."""
+    scrape: dict[str, Any] = {
         "job_name": "antiphon",
         "file_sd_configs": [{"files": [str(path) for path in targets], "refresh_interval": "5s"}],
         "metric_relabel_configs": [WITHOUT_PREFIX | {"replacement": "$1"}],
     }
+    if token_file is not None:
+        scrape["authorization"] = {"type": "Bearer", "credentials_file": str(token_file)}
     return {
         "global": {"scrape_interval": SCRAPE_INTERVAL, "evaluation_interval": SCRAPE_INTERVAL},
         "rule_files": [str(rules)],
@@ -47,7 +52,9 @@ def write_files(runs: Sequence[RunDir], prometheus_url: str) -> Path:
     """
     folder = runs[0].monitoring.resolve()
     grafana = folder / "grafana"
-    config = prometheus_config([run.targets.resolve() for run in runs], folder / "rules.yaml")
+    named = os.environ.get(TOKEN_FILE)
+    token_file = Path(named).resolve() if named else None
+    config = prometheus_config([run.targets.resolve() for run in runs], folder / "rules.yaml", token_file)
     _write(folder / "rules.yaml", rules_text())
     _write(folder / "prometheus.yml", yaml.safe_dump(config, sort_keys=False))
     _write(grafana / "dashboards/antiphon.json", json.dumps(dashboard(), indent=2) + "\n")

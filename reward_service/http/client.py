@@ -1,5 +1,6 @@
 """The typed client for the HTTP door, for programs outside of the cluster and for other trainers."""
 
+import ssl
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,13 +28,18 @@ class HttpClient(RemoteClient):
         url: str,
         token: str | None = None,
         *,
+        ca_file: str | None = None,
         deadline_s: float = 60.0,
         num_retries: int = 2,
         max_batch_size: int = 1024,
     ) -> None:
-        """`url` is the root of the service, "http://127.0.0.1:8000" for instance."""
+        """
+        Args:
+            url: the root of the service, "http://127.0.0.1:8000" for instance.
+            ca_file: PEM file with the authority behind an https URL; None takes those that the system knows.
+        """
         super().__init__(deadline_s=deadline_s, num_retries=num_retries, max_batch_size=max_batch_size)
-        self._url, self._token = url, token
+        self._url, self._token, self._ca_file = url, token, ca_file
         self._http = self._connect()
 
     def close(self) -> None:
@@ -64,7 +70,18 @@ class HttpClient(RemoteClient):
 
     def _connect(self) -> httpx.Client:
         headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
-        return httpx.Client(base_url=self._url, headers=headers)
+        return httpx.Client(base_url=self._url, headers=headers, verify=self._trusted())
+
+    def _trusted(self) -> ssl.SSLContext | bool:
+        """Whom it believes to be the service."""
+        if self._ca_file is None:
+            return True
+        try:
+            return ssl.create_default_context(cafile=self._ca_file)
+        except OSError as error:
+            raise UserError(
+                f"the certificates in {self._ca_file} cannot be read: {error}", remedy="give a PEM file"
+            ) from None
 
     def _send(self, samples: Sequence[Sample], deadline: float) -> Receive:
         return lambda: self._post(samples, deadline)

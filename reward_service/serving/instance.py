@@ -3,6 +3,7 @@
 import errno
 import logging
 import socket
+import ssl
 
 import ray
 from ray import serve
@@ -40,13 +41,29 @@ def _start_serve(http: HttpConfig) -> None:
         return
     if not serve.status().proxies:
         _check_port(http)
-    options = HTTPOptions(host=http.host, port=http.port)
+    check_certificate(http)
+    options = HTTPOptions(
+        host=http.host, port=http.port, ssl_certfile=http.certificate, ssl_keyfile=http.private_key_file
+    )
     serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options, logging_config=QUIET)
     if not serve.status().proxies:
         raise UserError(
             "reward.http is enabled, but Ray Serve runs in this cluster already, without a port",
             remedy="stop it with `serve shutdown`, or start the run with the HTTP door before the others",
         )
+
+
+def check_certificate(http: HttpConfig) -> None:
+    """Raises UserError where the files do not fit; Serve itself would try again for ever."""
+    if http.certificate is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(http.certificate, http.private_key_file)
+    except OSError as error:
+        raise UserError(
+            f"the door cannot speak HTTPS with {http.certificate} and {http.private_key_file}: {error}",
+            remedy="give PEM files that belong together and that this user may read",
+        ) from None
 
 
 def _check_port(http: HttpConfig) -> None:
