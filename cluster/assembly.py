@@ -98,9 +98,11 @@ def _on_ray(
                 .remote(make_worker, recipe.rollout.num_threads, meters)
             ),
             recipe.rollout.num_actors,
+            num_needed=recipe.rollout.fewest_actors,
             max_restarts=cluster.max_restarts,
             task_deadline_s=recipe.rollout.task_deadline_s,
             load_deadline_s=cluster.start_deadline_s,
+            publish_deadline_s=cluster.publish_deadline_s,
             on_event=on_event,
         )
         learner = RayLearner(learner_actor, cluster.stall_deadline_s)

@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from antiphon.errors import UserError
 from antiphon.lease import Superseded
-from cluster import choice_commands, reward_commands
+from cluster import choice_commands, reward_commands, scale_command
 from cluster.monitoring import commands as monitoring_commands
 from cluster.stop import Interrupted
 
@@ -146,6 +146,7 @@ def get_model(name: str) -> None:
 reward_commands.register(app)
 choice_commands.register(app)
 monitoring_commands.register(app)
+scale_command.register(app)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from antiphon.settings import Settings
+from cluster.scaling import ScalingConfig
 
 OF_RAY = ("CPU", "GPU", "memory", "object_store_memory")
 """Resources that every node has by itself; the first two have settings of their own."""
@@ -57,6 +58,12 @@ class ClusterConfig(Settings):
     max_restarts: int = Field(10, ge=0)
     """Rollout actors that may be replaced before the run gives up."""
     start_deadline_s: float = Field(180.0, gt=0.0)
-    """For Ray, the actors and the reward service to come up, and for actors to take new weights."""
+    """For Ray, the actors and the reward service to come up, and for actors to take new weights once they are
+    at no task."""
+    publish_deadline_s: float = Field(60.0, gt=0.0)
+    """How long a publication of weights waits for actors. Who has not confirmed by then gets no work until it
+    has; the others go on."""
+    scaling: ScalingConfig = ScalingConfig()
+    """When actors are added and taken away, between rollout.min_actors and rollout.max_actors."""
     stall_deadline_s: float = Field(1800.0, gt=0.0)
     """Without any progress for so long the run ends with stacks on stderr and a post-mortem."""

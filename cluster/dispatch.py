@@ -160,7 +160,7 @@ class Dispatcher:
             pending.result()
         except GroupsLost:
             # The actor died with the groups before the learner had fetched them.
-            for key in keys:
+            for key in sorted(keys):
                 self.ledger.reissue(self._positions.pop(key))
                 self.scores.withdraw(self.summaries.pop(key))
 

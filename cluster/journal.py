@@ -39,6 +39,11 @@ class Journal:
     def total_wall_s(self) -> float:
         return self.wall_s + time.monotonic() - self._started_s
 
+    @property
+    def phase_now(self) -> str:
+        """What the driver is at; empty in between."""
+        return next(reversed(self._open_s), "")
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Charge the time inside the block to a phase of the driver."""

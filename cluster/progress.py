@@ -23,6 +23,7 @@ SHOWN = {
 EVENTS = {
     "paused": "paused: {cause}; trying again every {probe_every_s:g} s, for {deadline_s:g} s at most",
     "resumed": "scoring works again after {paused_s:.0f} s",
+    "scaled": "{before} -> {actors} rollout actors: {reason}",
     "alarm": "alarm: {message} (examples are in events.jsonl)",
 }
 """Event of the loop -> its line; other events are for events.jsonl alone."""

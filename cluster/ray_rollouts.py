@@ -1,12 +1,11 @@
 """Rollout actors on Ray: disposable, replaced under a budget, given work only after they confirm the weights.
 
 RLlib's FaultTolerantActorManager knows which actors live and which calls are under way. It neither sends a
-lost request again nor brings a new actor up to date: the leases and the replacement are here.
+lost request again nor brings a new actor up to date: that is done here. crew.py says how many there shall be.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import ray
@@ -14,6 +13,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 from ray.rllib.utils.actor_manager import CallResult, FaultTolerantActorManager
 
+from cluster.members import Member, Members, choose_leavers
 from cluster.ports import Delivery, Lost, Published, StalledError
 from rollout.types import Task
 
@@ -23,29 +23,7 @@ NUM_QUEUED = 2
 """Tasks per actor: one to work on, one that waits, so that no actor idles while a report travels."""
 LOAD = "load"
 TASK = "task"
-
-
-@dataclass(slots=True)
-class Member:
-    """What the pool knows of one actor."""
-
-    confirmed_version: int | None = None
-    """The newest version whose digest it echoed."""
-    leases: dict[int, Task] = field(default_factory=dict)
-    """Task id -> the task, in the order in which they were given out."""
-    busy_since_s: float = 0.0
-    """When it began the oldest task that it holds."""
-
-    def lease(self, task: Task) -> None:
-        """The actor was given a task; it begins at once unless it is at another."""
-        if not self.leases:
-            self.busy_since_s = time.monotonic()
-        self.leases[task.id] = task
-
-    def release(self, task_id: int) -> None:
-        """The actor brought a task back, and begins the next one."""
-        del self.leases[task_id]
-        self.busy_since_s = time.monotonic()
+PLACE = "place"
 
 
 class RayRollouts:
@@ -56,29 +34,65 @@ class RayRollouts:
         make_actor: Callable[[], ActorHandle],
         num_actors: int,
         *,
+        num_needed: int | None = None,
         max_restarts: int,
         task_deadline_s: float,
         load_deadline_s: float,
+        publish_deadline_s: float,
         on_event: Callable[..., None],
     ) -> None:
+        """
+        Args:
+            num_actors: with how many to begin.
+            num_needed: how many must hold the first weights before anything is rolled out; None: all.
+            max_restarts: actors that may be replaced.
+            load_deadline_s: for an actor to come up, and to take weights once it is at no task.
+            publish_deadline_s: how long a publication waits for those who hold older weights.
+        """
         self._make_actor = make_actor
+        self._num_needed = num_needed or num_actors
         self._restarts_left = max_restarts
         self._task_deadline_s = task_deadline_s
-        self._load_deadline_s = load_deadline_s
+        self.load_deadline_s = load_deadline_s
+        self._publish_deadline_s = publish_deadline_s
         self._on_event = on_event
         self._manager = FaultTolerantActorManager(max_remote_requests_in_flight_per_actor=NUM_QUEUED)
-        self._members: dict[int, Member] = {}
+        self._members = Members()
         self._published: Published | None = None
+        self._num_loads = 0
         self._arrived: list[Delivery | Lost] = []
         self._num_replaced = 0
         self._num_refused = 0
         """Of those that were replaced: without having confirmed the published weights."""
-        for _ in range(num_actors):
-            self._add()
+        self._home = ray.get_runtime_context().get_node_id()
+        self.num_wanted = 0
+        self.resize(num_actors)
 
     @property
     def num_free(self) -> int:
         return sum(NUM_QUEUED - len(m.leases) for m in self._current().values())
+
+    @property
+    def num_serving(self) -> int:
+        return self._members.num_serving
+
+    @property
+    def num_busy(self) -> int:
+        return self._members.num_busy
+
+    def resources(self) -> Mapping[str, float]:
+        """What the nodes of the cluster offer in sum."""
+        return ray.cluster_resources()
+
+    def resize(self, num_actors: int) -> None:
+        """Have so many actors: new ones get the weights before work, leavers end what they hold."""
+        self.num_wanted = num_actors
+        staying = self._members.staying
+        for actor_id in choose_leavers(staying, len(staying) - num_actors, self._home):
+            self._members[actor_id].is_leaving = True
+        self._let_go()
+        for _ in range(num_actors - len(staying)):
+            self._add()
 
     def submit(self, task: Task) -> None:
         members = self._current()
@@ -89,64 +103,68 @@ class RayRollouts:
     def collect(self) -> list[Delivery | Lost]:
         self._receive()
         self._replace_overdue()
+        self._replace_late()
+        for member in self._members.values():
+            member.collect(self._num_loads)
         arrived, self._arrived = self._arrived, []
         return arrived
 
     def load(self, published: Published) -> None:
+        """
+        Who held older weights is waited for, until the deadline of a publication; those that come up only now
+        are not. Nobody who has not confirmed is given work, however late it is.
+        """
+        num_needed = self._num_needed if self._published is None else 1
         self._published = published
-        for actor_id in list(self._members):
+        for actor_id in self._members.staying:
             self._send_weights(actor_id)
-        deadline_s = time.monotonic() + self._load_deadline_s
-        while not self._is_everyone_current():
+        deadline_s = time.monotonic() + self._publish_deadline_s
+        while len(self._current()) < num_needed or (self._behind() and time.monotonic() < deadline_s):
             self._receive()
-            if time.monotonic() > deadline_s:
-                self._replace_late()
-                deadline_s = time.monotonic() + self._load_deadline_s
+            self._replace_late()
+        if behind := self._behind():
+            self._on_event("actors_set_aside", actors=behind, version=published.version)
+        self._num_loads += 1
+        self._let_go()
 
     def vitals(self) -> dict[str, float]:
         """Called from the thread of a scrape: looks at a copy of the members."""
-        version = self._published.version if self._published else None
-        members = list(self._members.values())
-        current = [m for m in members if m.confirmed_version == version is not None]
         return {
-            "rollout/actors": float(len(members)),
-            "rollout/actors_current": float(len(current)),
-            "rollout/actors_idle": float(sum(not m.leases for m in current)),
+            **self._members.vitals(self._current()),
             "rollout/actors_replaced_total": float(self._num_replaced),
             "rollout/weights_refused_total": float(self._num_refused),
         }
 
     def describe(self) -> str:
-        states = (
-            f"actor {i} (version {m.confirmed_version}, tasks {sorted(m.leases)})"
-            for i, m in self._members.items()
-        )
-        return ", ".join(states) or "actors to come up"
+        return self._members.describe()
 
     def close(self) -> None:
         self._manager.clear()
         self._members.clear()
 
     def _current(self) -> dict[int, Member]:
-        """Actors that hold the published version."""
-        version = self._published.version if self._published else None
-        return {i: m for i, m in self._members.items() if m.confirmed_version == version is not None}
+        return self._members.current(self._published.version) if self._published else {}
 
-    def _is_everyone_current(self) -> bool:
-        return len(self._current()) == len(self._members) > 0
+    def _behind(self) -> list[int]:
+        return self._members.behind(self._published.version) if self._published else []
 
     def _add(self) -> None:
         self._manager.add_actors([self._make_actor()])
         actor_id = self._manager.actor_ids()[-1]
         self._members[actor_id] = Member()
+        # A lambda travels by value: the actor need not import this module.
+        self._call(actor_id, lambda actor: ray.get_runtime_context().get_node_id(), PLACE)
         if self._published is not None:
             self._send_weights(actor_id)
 
     def _send_weights(self, actor_id: int) -> None:
         assert self._published is not None
+        if self._members[actor_id].is_loading:
+            return
+        self._members[actor_id].ask()
         self._call(actor_id, "load", f"{LOAD}/{self._published.version}", weights=self._published.weights)
 
-    def _call(self, actor_id: int, method: str, tag: str, **kwargs: Any) -> None:
+    def _call(self, actor_id: int, method: str | Callable[[Any], Any], tag: str, **kwargs: Any) -> None:
         self._manager.foreach_actor_async(
             method, tag=tag, kwargs=kwargs, remote_actor_ids=[actor_id], healthy_only=False
         )
@@ -163,6 +181,8 @@ class RayRollouts:
                 continue
             if not result.ok:
                 self._handle_failure(result)
+            elif result.tag == PLACE:
+                self._members[result.actor_id].node = result.get()
             elif result.tag.startswith(LOAD):
                 self._confirm(result)
             else:
@@ -177,9 +197,10 @@ class RayRollouts:
         """The actor is current if it echoes the digest of the version that it was asked to load."""
         published = self._published
         assert published is not None
+        self._members[result.actor_id].is_loading = False
         if result.tag != f"{LOAD}/{published.version}":
-            return
-        if result.get() != published.digest:
+            self._send_weights(result.actor_id)
+        elif result.get() != published.digest:
             self._replace(result.actor_id, f"holds weights {result.get()} instead of {published.digest}")
         else:
             self._members[result.actor_id].confirmed_version = published.version
@@ -201,12 +222,19 @@ class RayRollouts:
                 self._replace(actor_id, f"held a task for more than {self._task_deadline_s:.0f} s")
 
     def _replace_late(self) -> None:
-        current = self._current()
-        for actor_id in [i for i in self._members if i not in current]:
-            self._replace(actor_id, f"did not confirm the weights within {self._load_deadline_s:.0f} s")
+        """Replace those that are at no task and still do not confirm. One that has not come up, while others
+        work, costs nothing of the budget: it may wait for a node."""
+        if self._published is None:
+            return
+        now_s, current = time.monotonic(), self._current()
+        for actor_id, member in self._members.staying.items():
+            is_at_it = actor_id not in current and not member.leases
+            if is_at_it and now_s - member.asked_since_s > self.load_deadline_s:
+                reason = f"did not confirm the weights within {self.load_deadline_s:.0f} s"
+                self._replace(actor_id, reason, is_free=bool(current) and not member.has_joined)
 
-    def _replace(self, actor_id: int, reason: str) -> None:
-        """Kill what is left of the actor, report its tasks as lost, and start another one.
+    def _replace(self, actor_id: int, reason: str, *, is_free: bool = False) -> None:
+        """Kill what is left of the actor, report its tasks as lost, and start another one, but for a leaver.
 
         Raises:
             StalledError: the restart budget is spent.
@@ -216,11 +244,22 @@ class RayRollouts:
         member = self._members.pop(actor_id)
         self._arrived += [Lost(task=task, reason=reason) for task in member.leases.values()]
         ray.kill(self._manager.remove_actor(actor_id), no_restart=True)
+        if member.is_leaving:
+            self._on_event("actor_left", actor=actor_id, reason=reason)
+            return
         self._on_event("actor_replaced", actor=actor_id, reason=reason, restarts_left=self._restarts_left)
-        if self._restarts_left == 0:
-            raise StalledError(f"actor {actor_id} {reason}, and cluster.max_restarts are used up")
-        self._restarts_left -= 1
+        if not is_free:
+            if self._restarts_left == 0:
+                raise StalledError(f"actor {actor_id} {reason}, and cluster.max_restarts are used up")
+            self._restarts_left -= 1
         self._add()
+
+    def _let_go(self) -> None:
+        """End the leavers of whom nothing is needed any more; what they have is free from then on."""
+        for actor_id in [i for i, m in self._members.items() if m.may_go(self._num_loads)]:
+            del self._members[actor_id]
+            ray.kill(self._manager.remove_actor(actor_id), no_restart=True)
+            self._on_event("actor_left", actor=actor_id, reason="not needed")
 
     def actors(self) -> Iterator[ActorHandle]:
         """The live actors, for tests that kill them."""

@@ -112,8 +112,9 @@ class Recipe(Settings):
 
     @property
     def groups_in_task(self) -> int:
-        """rollout.groups_per_task, or what splits the fresh groups of an update evenly over the actors."""
-        return self.rollout.groups_per_task or max(1, -(-self.num_fresh // self.rollout.num_actors))
+        """rollout.groups_per_task, or what splits the fresh groups of an update evenly over all actors that
+        there may be."""
+        return self.rollout.groups_per_task or max(1, -(-self.num_fresh // self.rollout.most_actors))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, every default written out; `parse_recipe` reads it back."""

@@ -3,6 +3,7 @@
 A request that no node can meet stays pending for ever in Ray: it is refused here, with the sums.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -10,6 +11,8 @@ from antiphon.errors import UserError
 from cluster.recipe import Recipe
 from reward_service import lines as reward_lines
 
+TOLERANCE = 1e-6
+"""Sums of decimal fractions are not exact; Ray counts in units of 0.0001."""
 ROLES = ("rollout", "learner", "reward")
 SETTINGS = {
     "CPU": "rollout.num_actors or cluster.cpus_per_actor lower",
@@ -43,6 +46,22 @@ def reserved(recipe: Recipe) -> dict[str, float]:
     return dict(total)
 
 
+def num_that_fit(recipe: Recipe, there: Mapping[str, float]) -> float:
+    """How many rollout actors the cluster has room for, or may grow to have, beside the rest of the run.
+
+    Args:
+        there: what the nodes that are up offer, by resource.
+    """
+    own, all_of_run = of_actor(recipe), reserved(recipe)
+    room = math.inf
+    for kind, amount in own.items():
+        if amount > 0.0:
+            others = all_of_run[kind] - recipe.rollout.num_actors * amount
+            has = max(there.get(kind, 0.0), recipe.cluster.autoscaled_to.get(kind, 0.0))
+            room = min(room, math.floor((has - others) / amount + TOLERANCE))
+    return max(0.0, room)
+
+
 def check_fit(recipe: Recipe, there: Mapping[str, float]) -> None:
     """Whether the cluster has what the recipe reserves, or may grow to it.
 
@@ -55,8 +74,7 @@ def check_fit(recipe: Recipe, there: Mapping[str, float]) -> None:
     limit = recipe.cluster.autoscaled_to
     for kind, need in reserved(recipe).items():
         has = max(there.get(kind, 0.0), limit.get(kind, 0.0))
-        # Sums of decimal fractions are not exact; Ray counts in units of 0.0001.
-        if need > has + 1e-6:
+        if need > has + TOLERANCE:
             raise UserError(_problem(recipe, kind, need, has), remedy=_remedy(recipe, kind))
 
 

@@ -238,12 +238,15 @@ class Antiphon(Algorithm):
 def _as_trial(recipe: Recipe) -> Recipe:
     """Inside a placement group, the reward replicas reserve nothing: the group has their CPUs already.
 
-    Serve starts them, and they cannot be in the group.
+    Serve starts them, and they cannot be in the group. Actors stay as many as the group has bundles.
     """
     if ray.util.get_current_placement_group() is None:
         return recipe
     reward = recipe.reward.model_copy(update={"num_cpus_per_replica": 0.0})
-    return recipe.model_copy(update={"reward": reward})
+    rollout = recipe.rollout.model_copy(update={"min_actors": None, "max_actors": None})
+    # The split into tasks is that of the recipe, whose bounds it follows.
+    rollout = rollout.model_copy(update={"groups_per_task": recipe.groups_in_task})
+    return recipe.model_copy(update={"reward": reward, "rollout": rollout})
 
 
 def _is_measured(recipe: Recipe, version: int) -> bool:

@@ -67,6 +67,11 @@ class RunDir:
         return self.monitoring / "targets.json"
 
     @property
+    def scale(self) -> Path:
+        """Where `antiphon scale` leaves a wish."""
+        return self.path / "scale.json"
+
+    @property
     def is_in_copy(self) -> bool:
         """Whether it lies in the copy of a working directory that Ray made for a job, and may delete."""
         return "working_dir_files" in self.path.resolve().parts

@@ -13,6 +13,7 @@ from antiphon.lease import Lease, Superseded
 from antiphon.privacy import build_masker
 from cluster.assembly import assemble
 from cluster.checkpoints import Checkpoints
+from cluster.elastic import make_elastic
 from cluster.evaluation import Evaluator, Measurement
 from cluster.journal import Journal
 from cluster.loop import Hooks, Loop
@@ -169,7 +170,7 @@ class Attempt:
         self._loop = Loop(
             rule=DispatchRule.of(recipe, is_group_relative=self._plan.algorithm.is_group_relative),
             stream=PromptStream(self._plan.train, recipe.run.seed),
-            rollouts=rollouts,
+            rollouts=make_elastic(rollouts, recipe, folder, self._journal, on_event),
             learner=learner,
             rewards=rewards,
             make_evaluator=partial(

@@ -17,7 +17,12 @@ class RolloutConfig(Settings):
     """
 
     num_actors: int = Field(2, ge=1)
-    """Processes that roll out."""
+    """Processes that roll out; with min_actors or max_actors, those that are asked for at the start."""
+    min_actors: int | None = Field(None, ge=1)
+    """Actors that are idle are taken away down to this number, and a run begins as soon as so many are up.
+    null: num_actors."""
+    max_actors: int | None = Field(None, ge=1)
+    """Actors are added up to this number while the learner waits for them. null: num_actors."""
     num_threads: int = Field(1, ge=1)
     """Torch threads of each actor. Actors x threads beyond the cores makes everything slower."""
     max_lag: int = Field(1, ge=0)
@@ -27,7 +32,8 @@ class RolloutConfig(Settings):
     num_samples: int = Field(8, ge=1)
     """Completions of each prompt."""
     groups_per_task: int | None = Field(None, ge=1)
-    """Prompts that an actor takes at once; null: the fresh ones of a batch are split evenly over the actors.
+    """Prompts that an actor takes at once; null: the fresh ones of a batch are split evenly over the actors,
+    as many as there may be.
     Fixes which samples are decoded together, so set it when runs with different numbers of actors must agree
     bit for bit."""
     sampling: Sampling = Sampling()
@@ -59,6 +65,23 @@ class RolloutConfig(Settings):
     def _exploration_can_start(self) -> Self:
         Explorer(self.sampling, self.exploration)
         return self
+
+    @model_validator(mode="after")
+    def _bounds_hold_the_start(self) -> Self:
+        if not self.fewest_actors <= self.num_actors <= self.most_actors:
+            raise ValueError(
+                f"num_actors {self.num_actors} is not between min_actors {self.fewest_actors} and "
+                f"max_actors {self.most_actors}"
+            )
+        return self
+
+    @property
+    def fewest_actors(self) -> int:
+        return self.min_actors or self.num_actors
+
+    @property
+    def most_actors(self) -> int:
+        return self.max_actors or self.num_actors
 
     @property
     def samples_per_update(self) -> int:

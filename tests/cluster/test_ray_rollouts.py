@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from cluster.ports import Delivery, GroupsLost, Lost, Published, StalledError
-from rollout.types import Sampling, Task
+from cluster.ports import Delivery, GroupsLost, Lost, StalledError
 
 ray = pytest.importorskip("ray")
 fakes = pytest.importorskip("tests.cluster.fakes_ray")
+made = pytest.importorskip("tests.cluster.fakes_pool")
 pool = pytest.importorskip("cluster.ray_rollouts")
 learning = pytest.importorskip("cluster.ray_learner")
 
@@ -30,59 +30,15 @@ def cluster(tmp_path_factory):
 @pytest.fixture
 def open_pool():
     """Opens pools of actors with the given manners; all later ones behave."""
-    opened, events = [], []
-
-    def open_one(*manners, num_actors=2, **limits):
-        waiting = list(manners)
-
-        def make_actor():
-            manner = waiting.pop(0) if waiting else None
-            return fakes.PlayingActor.options(num_cpus=0).remote(manner)
-
-        numbers = {"max_restarts": 3, "task_deadline_s": 60.0, "load_deadline_s": 60.0} | limits
-        rollouts = pool.RayRollouts(
-            make_actor,
-            num_actors,
-            on_event=lambda kind, **facts: events.append({**facts, "event": kind}),
-            **numbers,
-        )
-        opened.append(rollouts)
-        return rollouts, events
-
-    yield open_one
-    for rollouts in opened:
-        rollouts.close()
-
-
-def published(version):
-    weights = {"version": version, "digest": f"digest {version}"}
-    return Published(version=version, digest=weights["digest"], size_bytes=1, weights=[ray.put(weights)])
-
-
-def task(number, version=0):
-    return Task(id=number, turns=(), num_samples=1, sampling=Sampling(), policy_version=version, seed=0)
-
-
-def collect(rollouts, num_arrivals, timeout_s=30.0):
-    arrived, deadline_s = [], time.monotonic() + timeout_s
-    while len(arrived) < num_arrivals:
-        arrived += rollouts.collect()
-        assert time.monotonic() < deadline_s, f"{len(arrived)} of {num_arrivals} arrived"
-    return arrived
-
-
-def held_versions(rollouts):
-    return [ray.get(actor.held.remote())["version"] for actor in rollouts.actors()]
-
-
-def pid_of(actor):
-    return ray.get(actor.__ray_call__.remote(lambda self: os.getpid()))
+    pools = made.Pools()
+    yield lambda *manners, **limits: (pools.open(*manners, **limits), pools.events)
+    pools.close()
 
 
 def test_nobody_is_given_work_before_it_confirmed_the_weights(open_pool):
     rollouts, _ = open_pool()
     assert rollouts.num_free == 0
-    rollouts.load(published(0))
+    rollouts.load(made.published(0))
     assert rollouts.num_free == 2 * pool.NUM_QUEUED
 
 
@@ -90,42 +46,42 @@ def test_a_version_is_current_only_after_the_slowest_actor_confirmed_it(open_poo
     """S8: when `load` returns, no actor holds an older version. Mutation: stop at the first confirmation."""
     rollouts, events = open_pool({"load": "nap"}, {})
     for version in (0, 1):
-        rollouts.load(published(version))
+        rollouts.load(made.published(version))
         assert rollouts.num_free == 2 * pool.NUM_QUEUED, "somebody has not confirmed yet"
-        assert held_versions(rollouts) == [version, version]
+        assert made.held_versions(rollouts) == [version, version]
     assert events == []
 
 
 def test_weights_are_taken_between_tasks_and_the_stamps_stay_those_of_dispatch(open_pool):
     """S8e: tasks that were given out at version 0 are finished with it, and only then version 1 is loaded."""
     rollouts, _ = open_pool({"run": "nap"}, num_actors=1)
-    rollouts.load(published(0))
+    rollouts.load(made.published(0))
     for number in (1, 2):
-        rollouts.submit(task(number, version=0))
-    rollouts.load(published(1))
-    arrived = collect(rollouts, 2)
+        rollouts.submit(made.task(number, version=0))
+    rollouts.load(made.published(1))
+    arrived = made.collect(rollouts, 2)
     assert [(a.report.task.id, a.report.task.policy_version) for a in arrived] == [(1, 0), (2, 0)]
-    assert held_versions(rollouts) == [1]
+    assert made.held_versions(rollouts) == [1]
 
 
 def test_an_actor_that_holds_other_weights_is_replaced(open_pool):
     """S8a: the digest that an actor echoes is compared. Mutation: trust every answer."""
     rollouts, events = open_pool({}, {"load": "lie"})
-    rollouts.load(published(0))
+    rollouts.load(made.published(0))
     assert [(e["event"], e["actor"]) for e in events] == [("actor_replaced", 1)]
     assert "another digest instead of digest 0" in events[0]["reason"]
-    assert held_versions(rollouts) == [0, 0]
+    assert made.held_versions(rollouts) == [0, 0]
     assert "actor 1 " not in rollouts.describe()
 
 
 def test_the_tasks_of_a_killed_actor_are_told_as_lost_and_the_others_are_not_touched(open_pool):
     rollouts, events = open_pool({"run": "nap"}, {"run": "nap"})
-    rollouts.load(published(0))
-    victim = pid_of(next(rollouts.actors()))
+    rollouts.load(made.published(0))
+    victim = made.pid_of(next(rollouts.actors()))
     for number in range(4):
-        rollouts.submit(task(number))
+        rollouts.submit(made.task(number))
     os.kill(victim, signal.SIGKILL)
-    arrived = collect(rollouts, 4)
+    arrived = made.collect(rollouts, 4)
     lost = sorted(a.task.id for a in arrived if isinstance(a, Lost))
     done = sorted(a.report.task.id for a in arrived if isinstance(a, Delivery))
     # Tasks go to the actor with the fewest, so 0 and 2 are the first actor's.
@@ -135,31 +91,31 @@ def test_the_tasks_of_a_killed_actor_are_told_as_lost_and_the_others_are_not_tou
 
 def test_the_replacement_has_the_newest_weights_before_it_gets_work(open_pool):
     rollouts, _ = open_pool(num_actors=1)
-    rollouts.load(published(0))
-    rollouts.load(published(1))
-    rollouts.submit(task(0, version=1))
-    os.kill(pid_of(next(rollouts.actors())), signal.SIGKILL)
-    rollouts.submit(task(1, version=1))
+    rollouts.load(made.published(0))
+    rollouts.load(made.published(1))
+    rollouts.submit(made.task(0, version=1))
+    os.kill(made.pid_of(next(rollouts.actors())), signal.SIGKILL)
+    rollouts.submit(made.task(1, version=1))
     deadline_s = time.monotonic() + 30.0
     while rollouts.num_free < pool.NUM_QUEUED:
         rollouts.collect()
         assert time.monotonic() < deadline_s
-    rollouts.submit(task(2, version=1))
-    (arrival,) = [a for a in collect(rollouts, 1) if isinstance(a, Delivery)]
+    rollouts.submit(made.task(2, version=1))
+    (arrival,) = [a for a in made.collect(rollouts, 1) if isinstance(a, Delivery)]
     assert arrival.report.task.id == 2
-    assert held_versions(rollouts) == [1]
+    assert made.held_versions(rollouts) == [1]
 
 
 def test_actors_that_always_die_end_the_run_by_name(open_pool):
     manners = [{"run": "die"}] * 3
     rollouts, events = open_pool(*manners, num_actors=1, max_restarts=2)
-    rollouts.load(published(0))
+    rollouts.load(made.published(0))
 
     def work_on():
         for number in range(99):
             while rollouts.num_free == 0:
                 rollouts.collect()
-            rollouts.submit(task(number))
+            rollouts.submit(made.task(number))
 
     with pytest.raises(StalledError, match=r"actor 2 .*cluster\.max_restarts"):
         work_on()
@@ -169,7 +125,7 @@ def test_actors_that_always_die_end_the_run_by_name(open_pool):
 def test_actors_that_die_before_they_hold_weights_end_the_run_too(open_pool):
     rollouts, _ = open_pool(*[{"load": "die"}] * 2, num_actors=1, max_restarts=1)
     with pytest.raises(StalledError, match="actor 1 "):
-        rollouts.load(published(0))
+        rollouts.load(made.published(0))
 
 
 @pytest.mark.parametrize("what", ["load", "run"])
@@ -177,9 +133,9 @@ def test_a_bug_in_the_code_of_an_actor_ends_the_run_at_once_with_its_own_words(o
     rollouts, events = open_pool({what: "raise"}, num_actors=1)
 
     def work():
-        rollouts.load(published(0))
-        rollouts.submit(task(0))
-        collect(rollouts, 1)
+        rollouts.load(made.published(0))
+        rollouts.submit(made.task(0))
+        made.collect(rollouts, 1)
 
     with pytest.raises(ZeroDivisionError, match="a bug in the actor"):
         work()
@@ -188,12 +144,12 @@ def test_a_bug_in_the_code_of_an_actor_ends_the_run_at_once_with_its_own_words(o
 
 def test_an_actor_that_holds_a_task_for_too_long_is_replaced_and_its_late_answer_is_not_counted(open_pool):
     rollouts, events = open_pool({"run": "nap"}, num_actors=1, task_deadline_s=0.1)
-    rollouts.load(published(0))
-    rollouts.submit(task(0))
-    (arrival,) = collect(rollouts, 1)
+    rollouts.load(made.published(0))
+    rollouts.submit(made.task(0))
+    (arrival,) = made.collect(rollouts, 1)
     assert isinstance(arrival, Lost)
     assert "held a task for more than" in events[0]["reason"]
-    rollouts.load(published(0))
+    rollouts.load(made.published(0))
     deadline_s = time.monotonic() + 1.5
     while time.monotonic() < deadline_s:
         assert rollouts.collect() == []
@@ -201,9 +157,9 @@ def test_an_actor_that_holds_a_task_for_too_long_is_replaced_and_its_late_answer
 
 def test_an_actor_that_does_not_confirm_in_time_is_replaced(open_pool):
     rollouts, events = open_pool({"load": "nap"}, num_actors=1, load_deadline_s=0.9, max_restarts=9)
-    rollouts.load(published(0))
+    rollouts.load(made.published(0))
     assert "did not confirm the weights" in events[0]["reason"]
-    assert held_versions(rollouts) == [0]
+    assert made.held_versions(rollouts) == [0]
 
 
 @pytest.fixture(scope="module")
@@ -213,10 +169,10 @@ def taker(cluster):
 
 def test_groups_that_die_with_their_actor_on_the_way_to_the_learner_are_told_as_lost(open_pool, taker):
     rollouts, _ = open_pool(num_actors=1)
-    rollouts.load(published(0))
-    rollouts.submit(task(7))
-    (delivery,) = collect(rollouts, 1)
-    os.kill(pid_of(next(rollouts.actors())), signal.SIGKILL)
+    rollouts.load(made.published(0))
+    rollouts.submit(made.task(7))
+    (delivery,) = made.collect(rollouts, 1)
+    os.kill(made.pid_of(next(rollouts.actors())), signal.SIGKILL)
     time.sleep(1.0)
     with pytest.raises(GroupsLost):
         learning.RayLearner(taker, 30.0).accept(delivery, frozenset()).result()

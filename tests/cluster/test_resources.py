@@ -4,7 +4,7 @@ import pytest
 
 from antiphon.errors import UserError
 from cluster.recipe import Recipe, parse_recipe
-from cluster.resources import check_fit, of_actor, reserved
+from cluster.resources import check_fit, num_that_fit, of_actor, reserved
 
 ROLES = {"rollout": {"rollout": 1}, "learner": {"learner": 1}, "reward": {"reward": 0.25}}
 
@@ -87,3 +87,18 @@ def test_nodes_beyond_the_autoscaler_s_limit_count_as_they_are():
 def test_a_custom_resource_is_neither_ray_s_own_nor_nothing(amounts, words):
     with pytest.raises(UserError, match=words):
         recipe(resources={"rollout": amounts})
+
+
+def test_room_is_what_the_scarcest_resource_leaves_beside_the_rest_of_the_run():
+    """Mutation: forget the learner, or what an autoscaler may add."""
+    # CPU: (13 - 4 of the learner - 0.1 of the replica) / 2 = 4.45; rollout: 6 nodes.
+    r = recipe(resources={"rollout": {"rollout": 1}})
+    assert num_that_fit(r, {"CPU": 13.0, "GPU": 1.0, "rollout": 6.0}) == 4
+    assert num_that_fit(r, {"CPU": 99.0, "GPU": 1.0, "rollout": 6.0}) == 6
+    grows = recipe(resources={"rollout": {"rollout": 1}}, autoscaled_to={"CPU": 99, "rollout": 8})
+    assert num_that_fit(grows, {"CPU": 5.0, "GPU": 1.0}) == 8
+    assert num_that_fit(r, {"CPU": 1.0}) == 0
+
+
+def test_actors_that_ask_for_nothing_fit_in_any_number():
+    assert num_that_fit(recipe(cpus_per_actor=0.0), {"CPU": 5.0, "GPU": 1.0}) == float("inf")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -93,4 +94,24 @@ class OnceFrozenEngine(TorchEngine):
     def step(self):
         if self.policy_version == 2 and made(self.config.marker):
             os.kill(os.getpid(), signal.SIGSTOP)
+        return super().step()
+
+
+class GatedEngine(TorchEngine):
+    """An engine that waits in the middle of its first generation with version v while `hold_v` is there."""
+
+    name: ClassVar[str] = "gated"
+
+    class Config(TorchEngine.Config):
+        folder: Path
+        """Of the gates; `at_v_pid` appears in it when a process comes to an open or a closed one."""
+
+    _passed: int | None = None
+
+    def step(self):
+        if self._passed != self.policy_version:
+            self._passed = self.policy_version
+            (self.config.folder / f"at_{self.policy_version}_{os.getpid()}").touch()
+            while (self.config.folder / f"hold_{self.policy_version}").exists():
+                time.sleep(0.05)
         return super().step()

@@ -1,0 +1,85 @@
+"""Pools of real Ray actors that do nothing but what a test tells them."""
+
+import os
+import time
+from typing import Any
+
+import ray
+
+from cluster.ports import Published
+from cluster.ray_rollouts import RayRollouts
+from rollout.types import Sampling, Task
+from tests.cluster.fakes_ray import PlayingActor
+
+
+class Pools:
+    """Opens pools, keeps what they tell, and closes them."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._opened: list[RayRollouts] = []
+
+    def open(self, *manners: dict[str, str], num_actors: int = 2, **limits: Any) -> RayRollouts:
+        """A pool whose first actors have these manners; all later ones behave."""
+        waiting = list(manners)
+
+        def make_actor() -> Any:
+            manner = waiting.pop(0) if waiting else None
+            place = {"elsewhere": 1} if manner == "nowhere" else None
+            return PlayingActor.options(num_cpus=0, resources=place).remote(
+                None if manner == "nowhere" else manner
+            )
+
+        numbers = {
+            "max_restarts": 3,
+            "task_deadline_s": 60.0,
+            "load_deadline_s": 60.0,
+            "publish_deadline_s": 60.0,
+        }
+        rollouts = RayRollouts(
+            make_actor,
+            num_actors,
+            on_event=lambda kind, **facts: self.events.append({**facts, "event": kind}),
+            **{**numbers, **limits},
+        )
+        self._opened.append(rollouts)
+        return rollouts
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The events of this kind."""
+        return [event for event in self.events if event["event"] == kind]
+
+    def close(self) -> None:
+        for rollouts in self._opened:
+            rollouts.close()
+
+
+def published(version: int) -> Published:
+    weights = {"version": version, "digest": f"digest {version}"}
+    return Published(version=version, digest=weights["digest"], size_bytes=1, weights=[ray.put(weights)])
+
+
+def task(number: int, version: int = 0) -> Task:
+    return Task(id=number, turns=(), num_samples=1, sampling=Sampling(), policy_version=version, seed=0)
+
+
+def collect(rollouts: RayRollouts, num_arrivals: int, timeout_s: float = 30.0) -> list[Any]:
+    arrived: list[Any] = []
+    wait_for(rollouts, lambda: len(arrived) >= num_arrivals, arrived, timeout_s)
+    return arrived
+
+
+def wait_for(rollouts: RayRollouts, condition: Any, arrived: list[Any], timeout_s: float = 30.0) -> None:
+    """Let the pool work until the condition holds; what it brings is added to `arrived`."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        arrived += rollouts.collect()
+        assert time.monotonic() < deadline_s, f"{len(arrived)} arrived; {rollouts.describe()}"
+
+
+def held_versions(rollouts: RayRollouts) -> list[int]:
+    return [ray.get(actor.held.remote())["version"] for actor in rollouts.actors()]
+
+
+def pid_of(actor: Any) -> int:
+    return ray.get(actor.__ray_call__.remote(lambda self: os.getpid()))
