@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -17,6 +18,8 @@ class Pools:
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
+        self.listen: Callable[[], None] = lambda: None
+        """Called at every event."""
         self._opened: list[RayRollouts] = []
 
     def open(self, *manners: dict[str, str], num_actors: int = 2, **limits: Any) -> RayRollouts:
@@ -39,11 +42,15 @@ class Pools:
         rollouts = RayRollouts(
             make_actor,
             num_actors,
-            on_event=lambda kind, **facts: self.events.append({**facts, "event": kind}),
+            on_event=self._hear,
             **{**numbers, **limits},
         )
         self._opened.append(rollouts)
         return rollouts
+
+    def _hear(self, kind: str, **facts: Any) -> None:
+        self.events.append({**facts, "event": kind})
+        self.listen()
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The events of this kind."""

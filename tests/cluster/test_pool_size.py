@@ -135,6 +135,18 @@ def test_a_publication_goes_on_without_an_actor_that_fell_silent(pools):
     assert pools.of("actor_replaced") == []
 
 
+def test_the_only_actor_is_replaced_when_it_does_not_confirm_in_time(pools):
+    """Its successor has all the time that it needs."""
+    rollouts = pools.open({"load": "nap"}, num_actors=1, max_restarts=1)
+    rollouts.load(made.published(0))
+    rollouts.load_deadline_s = 0.3
+    pools.listen = lambda: setattr(rollouts, "load_deadline_s", 60.0)
+    rollouts.load(made.published(1))
+    (event,) = pools.events
+    assert (event["actor"], "did not confirm the weights" in event["reason"]) == (0, True)
+    assert made.held_versions(rollouts) == [1]
+
+
 def test_an_actor_that_stays_silent_is_replaced_within_the_budget(pools):
     rollouts = pools.open(publish_deadline_s=0.2, max_restarts=1)
     rollouts.load(made.published(0))

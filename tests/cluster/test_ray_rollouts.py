@@ -155,13 +155,6 @@ def test_an_actor_that_holds_a_task_for_too_long_is_replaced_and_its_late_answer
         assert rollouts.collect() == []
 
 
-def test_an_actor_that_does_not_confirm_in_time_is_replaced(open_pool):
-    rollouts, events = open_pool({"load": "nap"}, num_actors=1, load_deadline_s=0.9, max_restarts=9)
-    rollouts.load(made.published(0))
-    assert "did not confirm the weights" in events[0]["reason"]
-    assert made.held_versions(rollouts) == [0]
-
-
 @pytest.fixture(scope="module")
 def taker(cluster):
     return fakes.TakingActor.options(num_cpus=0).remote()
