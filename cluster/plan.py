@@ -10,7 +10,7 @@ from typing import Any
 from antiphon import plugins
 from antiphon.errors import UserError
 from antiphon.privacy import build_masker
-from cluster.playing import check_playing, describe_guide
+from cluster.playing import check_playing, describe_engine, describe_guide
 from cluster.recipe import Recipe
 from cluster.replaying import check_replay, describe_replay, limits_of, open_logged, with_absolute_stores
 from learner.algorithms.base import Algorithm
@@ -38,6 +38,8 @@ class Plan:
     pairs: Sequence[Pair]
     """What the supervised phase teaches; empty without one."""
     algorithm: Algorithm
+    engine: type[Engine]
+    """What draws the completions."""
     limits: Limits
     """What the model takes, and whose token ids its trajectories hold."""
     logged: Logged | None
@@ -72,6 +74,7 @@ def prepare(recipe: Recipe) -> Plan:
         held_out=held_out,
         pairs=pairs,
         algorithm=algorithm,
+        engine=engine,
         limits=limits,
         logged=open_logged(recipe, limits),
     )
@@ -176,4 +179,5 @@ def describe(plan: Plan) -> dict[str, dict[str, Any]]:
         },
         **describe_replay(r, plan.logged),
         **describe_guide(r, plan.algorithm),
+        **describe_engine(plan.engine),
     }

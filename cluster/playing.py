@@ -14,13 +14,14 @@ from learner.mismatch import check_sampling
 from rollout.engines.base import Engine
 from rollout.models import load_config
 from rollout.q_function import QFunction
+from rollout.types import Sampling
 
 
 def check_playing(recipe: Recipe, algorithm: Algorithm, engine: type[Engine]) -> None:
     """
     Raises:
         UserError: sampling that the learner cannot learn from, β without a Q function to weigh, or an engine
-            that cannot play one.
+            that cannot play one, is not installed, or cannot draw like this.
     """
     name = recipe.algorithm["name"]
     if algorithm.plays_q and not engine.can_play_q:
@@ -41,6 +42,21 @@ def check_playing(recipe: Recipe, algorithm: Algorithm, engine: type[Engine]) ->
             f"{name} explores by rollout.sampling.temperature and its entropy coefficient",
         )
     check_sampling(recipe.rollout.sampling, algorithm.is_off_policy)
+    for sampling in _samplings(recipe):
+        engine.check(sampling)
+
+
+def _samplings(recipe: Recipe) -> list[Sampling]:
+    """What tasks may ask an engine to draw like: as training explores at its extremes, and as is measured."""
+    rollout, explored = recipe.rollout, recipe.rollout.exploration
+    farthest = {"epsilon": explored.epsilon, "temperature": explored.temperature}
+    ends = [
+        rollout.sampling.model_copy(update={name: value})
+        for name, schedule in farthest.items()
+        if schedule is not None
+        for value in bounds(schedule)
+    ]
+    return [rollout.sampling, *ends, recipe.evaluation.sampling(rollout.settled)]
 
 
 def _betas(recipe: Recipe) -> dict[str, float]:
@@ -51,6 +67,12 @@ def _betas(recipe: Recipe) -> dict[str, float]:
         "rollout.exploration.beta": 0.0 if explored is None else bounds(explored)[1],
         "evaluation.beta": recipe.evaluation.beta or 0.0,
     }
+
+
+def describe_engine(engine: type[Engine]) -> dict[str, dict[str, Any]]:
+    """What the engine needs, for people; nothing where that is nothing."""
+    needs = engine.needs()
+    return {f"the engine {engine.name}": needs} if needs else {}
 
 
 def describe_guide(recipe: Recipe, algorithm: Algorithm) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from antiphon.errors import UserError
 from antiphon.settings import Settings
 from rollout.q_function import QFunction
-from rollout.types import Completion, Request
+from rollout.types import Completion, Request, Sampling
 from rollout.weights import Weights, apply, together
 
 NO_VERSION = -1
@@ -70,6 +70,19 @@ class Engine(ABC):
     def max_context(self) -> int | None:
         """The most tokens that prompt and completion may have together; None where there is no bound."""
         return getattr(self.model.config, "max_position_embeddings", None) if self.model is not None else None
+
+    @classmethod  # noqa: B027  not every engine has something to refuse
+    def check(cls, sampling: Sampling) -> None:
+        """What can be known before a run: whether all that the engine needs is there, and it can draw so.
+
+        Raises:
+            UserError: something is not installed, or cannot be drawn.
+        """
+
+    @classmethod
+    def needs(cls) -> dict[str, str]:
+        """What the engine needs beside the model, for people; by default nothing."""
+        return {}
 
     def follow(self, guide: QFunction) -> None:
         """Takes a Q function to play: from now on `load` wants its tensors too. It goes before any weights.

@@ -23,28 +23,41 @@ EOS = 2
 
 
 def tiny_model(kind: str, seed: int = 0) -> PreTrainedModel:
-    """Its weights are so large that its distributions are far from uniform and depend on the whole text."""
+    """Its weights are so large that its distributions are far from uniform and depend on the whole text.
+
+    Args:
+        kind: llama, gpt2, qwen2, qwen3; "wide-..." has heads of 32 numbers, the least that vLLM has a kernel
+            for on a CPU; "wide-long" is a Llama with room for 512 tokens.
+    """
     torch.manual_seed(seed)
+    is_wide = kind.startswith("wide-")
+    kind = kind.removeprefix("wide-")
+    width, num_positions = (64 if is_wide else 16), (512 if kind == "long" else 64)
     if kind == "gpt2":
         config = GPT2Config(
-            vocab_size=NUM_WORDS, n_positions=64, n_embd=16, n_layer=2, n_head=2, initializer_range=0.5
+            vocab_size=NUM_WORDS,
+            n_positions=num_positions,
+            n_embd=width,
+            n_layer=2,
+            n_head=2,
+            initializer_range=0.2 if is_wide else 0.5,
         )
         return GPT2LMHeadModel(config).eval()
     shape = {
         "vocab_size": NUM_WORDS,
-        "hidden_size": 16,
+        "hidden_size": width,
         "intermediate_size": 24,
         "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-        "initializer_range": 0.4,
+        "num_attention_heads": 2 if is_wide else 4,
+        "num_key_value_heads": 1 if is_wide else 2,
+        "max_position_embeddings": num_positions,
+        "initializer_range": 0.2 if is_wide else 0.4,
         "tie_word_embeddings": True,
     }
     if kind == "qwen2":
         return Qwen2ForCausalLM(Qwen2Config(**shape)).eval()
     if kind == "qwen3":
-        return Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=8)).eval()
+        return Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=32 if is_wide else 8)).eval()
     return LlamaForCausalLM(LlamaConfig(**shape)).eval()
 
 

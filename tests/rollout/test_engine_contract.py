@@ -1,48 +1,80 @@
-"""What every engine owes its callers, run over all of them."""
+"""What every engine owes its callers, run over all of them; over vLLM where it is installed."""
 
+import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from antiphon.errors import UserError
 from antiphon.plugins import built_in
 from rollout.engines.base import Engine
 from rollout.engines.scripted import Line, ScriptedEngine
 from rollout.engines.torch_engine import TorchEngine
+from rollout.engines.vllm_engine import VllmEngine
 from rollout.types import Completion, Request, Sampling
 from rollout.weights import WeightsError, pack
 from tests.rollout.fakes_engines import EOS, NUM_WORDS, requests_of_all_lengths, tiny_model
 
-MakeEngine = Callable[[], Engine]
+
+@dataclass(frozen=True)
+class Subject:
+    """An engine under contract: how it is made, and around which of the tiny models."""
+
+    make: Callable[[PreTrainedModel], Engine]
+    kind: str = "llama"
+
+    def model(self, seed: int = 0) -> PreTrainedModel:
+        return tiny_model(self.kind, seed)
+
+    def engine(self) -> Engine:
+        """One that has its model's own weights as version 0."""
+        made = self.make(self.model())
+        made.policy_version = 0
+        return made
 
 
-def make_torch() -> Engine:
-    return TorchEngine(TorchEngine.Config(num_slots=3), tiny_model("llama"), (EOS,))
+def make_torch(model: PreTrainedModel) -> Engine:
+    return TorchEngine(TorchEngine.Config(num_slots=3), model, (EOS,))
 
 
-def make_torch_alone() -> Engine:
+def make_torch_alone(model: PreTrainedModel) -> Engine:
     """Without native kernels, as on a machine that has no compiler."""
-    config = TorchEngine.Config(num_slots=3, is_native=False)
-    return TorchEngine(config, tiny_model("llama"), (EOS,))
+    return TorchEngine(TorchEngine.Config(num_slots=3, is_native=False), model, (EOS,))
 
 
-def make_scripted() -> Engine:
+def make_vllm(model: PreTrainedModel) -> Engine:
+    return VllmEngine(VllmEngine.Config(num_slots=3, kv_cache_bytes=2**24), model, (EOS,))
+
+
+def make_scripted(model: PreTrainedModel) -> Engine:
     lines = tuple(
         Line(token_ids=tuple((n + k) % NUM_WORDS for k in range(20)), logprobs=(-0.5,) * 20) for n in range(7)
     )
-    return ScriptedEngine(ScriptedEngine.Config(lines=lines), tiny_model("llama"), (EOS,))
+    return ScriptedEngine(ScriptedEngine.Config(lines=lines), model, (EOS,))
 
 
-MAKERS = {"torch": make_torch, "scripted": make_scripted}
-VARIANTS = {**MAKERS, "torch alone": make_torch_alone}
+MAKERS = {
+    "torch": Subject(make_torch),
+    "scripted": Subject(make_scripted),
+    "vllm": Subject(make_vllm, "wide-llama"),
+}
+VARIANTS = {**MAKERS, "torch alone": Subject(make_torch_alone)}
+NEEDS_VLLM = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed here: see docs/engines.md"
+)
 
 
-@pytest.fixture(params=VARIANTS)
-def engine(request: pytest.FixtureRequest) -> Engine:
-    made = VARIANTS[request.param]()
-    made.policy_version = 0
-    return made
+@pytest.fixture(params=[pytest.param(name, marks=NEEDS_VLLM if name == "vllm" else ()) for name in VARIANTS])
+def subject(request: pytest.FixtureRequest) -> Subject:
+    return VARIANTS[request.param]
+
+
+@pytest.fixture
+def engine(subject: Subject) -> Engine:
+    return subject.engine()
 
 
 def tokens(completions: list[Completion]) -> list[tuple[int, ...]]:
@@ -110,28 +142,27 @@ def test_steps_hand_out_each_ticket_once_and_requests_may_join_at_any_time(engin
     assert engine.step() == []
 
 
-def test_nothing_is_generated_before_there_are_weights() -> None:
-    for make in MAKERS.values():
-        engine = make()
-        assert engine.policy_version == -1
-        with pytest.raises(ValueError, match="no weights"):
-            engine.generate(requests_of_all_lengths(1))
+def test_nothing_is_generated_before_there_are_weights(subject: Subject) -> None:
+    engine = subject.make(subject.model())
+    assert engine.policy_version == -1
+    with pytest.raises(ValueError, match="no weights"):
+        engine.generate(requests_of_all_lengths(1))
 
 
-def test_loading_echoes_the_digest_and_stamps_what_comes_after(engine: Engine) -> None:
+def test_loading_echoes_the_digest_and_stamps_what_comes_after(subject: Subject, engine: Engine) -> None:
     """S8 (a)."""
-    weights = pack(5, tiny_model("llama", seed=1))
+    weights = pack(5, subject.model(seed=1))
     assert engine.load(weights) == weights.digest
     assert engine.policy_version == 5
     [completion] = engine.generate(requests_of_all_lengths(1))
     assert (completion.policy_version_min, completion.policy_version_max) == (5, 5)
 
 
-def test_weights_that_do_not_fit_leave_the_engine_at_its_version(engine: Engine) -> None:
+def test_weights_that_do_not_fit_leave_the_engine_at_its_version(subject: Subject, engine: Engine) -> None:
     """S8 (d)."""
     requests = requests_of_all_lengths(6)
     before = engine.generate(requests)
-    broken = tiny_model("llama", seed=1)
+    broken = subject.model(seed=1)
     with torch.no_grad():
         broken.model.layers[1].mlp.down_proj.weight[3, 4] = torch.nan
     with pytest.raises(WeightsError, match="down_proj"):
@@ -140,12 +171,12 @@ def test_weights_that_do_not_fit_leave_the_engine_at_its_version(engine: Engine)
     assert engine.generate(requests) == before
 
 
-def test_new_weights_midway_are_stamped_as_a_range(engine: Engine) -> None:
+def test_new_weights_midway_are_stamped_as_a_range(subject: Subject, engine: Engine) -> None:
     """S8 (e)."""
     sampling = Sampling(max_new_tokens=4, stop_token_ids=(NUM_WORDS,))
     first = engine.submit(Request(token_ids=(1, 2), sampling=sampling, seed=0))
     engine.step()
-    engine.load(pack(1, tiny_model("llama", seed=1)))
+    engine.load(pack(1, subject.model(seed=1)))
     second = engine.submit(Request(token_ids=(1, 2), sampling=sampling, seed=0))
     done = {}
     while engine.has_work:
