@@ -92,6 +92,6 @@ def _resources(recipe: Recipe) -> dict[str, Any]:
     return {
         "reserved": ", ".join(f"{amount:g} {unit.get(kind, kind)}" for kind, amount in needs.items()),
         "here": f"{os.cpu_count()} CPUs",
-        "torch threads": f"{recipe.rollout.num_actors} x {recipe.rollout.num_threads} actors + "
+        "torch threads": f"{recipe.rollout.most_actors} x {recipe.rollout.num_threads} actors + "
         f"{recipe.learner.num_threads or os.cpu_count()} learner",
     }

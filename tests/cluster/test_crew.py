@@ -104,12 +104,12 @@ def bench(tmp_path):
 
 def test_the_rule_moves_the_number_between_the_bounds_of_the_recipe(bench):
     """Mutation: leave out a bound."""
-    b = bench(FakePool(2), min_actors=1, max_actors=4)
+    b = bench(FakePool(3), num_actors=3, min_actors=2, max_actors=4)
     b.updates(20, wait_s=5.0, learn_s=5.0)
     assert b.pool.num_wanted == 4
     b.updates(20, wait_s=0.1, learn_s=9.9)
-    assert b.pool.num_wanted == 1
-    assert [(e["before"], e["actors"]) for e in b.told] == [(2, 3), (3, 4), (4, 3), (3, 2), (2, 1)]
+    assert b.pool.num_wanted == 2
+    assert [(e["before"], e["actors"]) for e in b.told] == [(3, 4), (4, 3), (3, 2)]
     assert b.told[0]["reason"] == "the learner waits for actors"
 
 

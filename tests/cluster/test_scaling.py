@@ -104,10 +104,14 @@ def test_one_span_decides_nothing_and_spans_that_disagree_neither():
 
 
 def test_what_is_neither_waiting_nor_learning_counts_for_nothing():
-    """A measurement keeps all actors busy and the learner idle."""
+    """3 of 10 s waited, whatever a measurement of 90 s does. Mutation: count every phase."""
     scaler = Scaler(CONFIG)
-    for now_s, phase in enumerate(["eval"] * 100 + ["learn", "publish"] * 4):
-        assert scaler.look(float(now_s), phase, 2, 2) == 0
+    now_s, said = 0.0, []
+    for phase, length_s, num_busy in [("wait", 3.0, 4), ("learn", 7.0, 0), ("eval", 90.0, 4)] * 4:
+        said.append(scaler.look(now_s, phase, 4, num_busy))
+        now_s += length_s
+    # Spans begin with learning: the second one ends where the third update begins.
+    assert said == [0] * 7 + [1] + [0] * 2 + [1, 0]
 
 
 def test_bounds_between_which_actors_would_come_and_go_are_refused():
