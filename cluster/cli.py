@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from antiphon.errors import UserError
 from antiphon.lease import Superseded
-from cluster import choice_commands, reward_commands, scale_command
+from cluster import choice_commands, job_commands, reward_commands, scale_command
 from cluster.monitoring import commands as monitoring_commands
 from cluster.stop import Interrupted
 
@@ -147,6 +147,7 @@ reward_commands.register(app)
 choice_commands.register(app)
 monitoring_commands.register(app)
 scale_command.register(app)
+job_commands.register(app)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 PROGRAM = "antiphon"
+MODULES = ("cluster", "cluster.jobs.driver")
 VERBS = ("train", "resume")
 LEARNER = "ray::LearnerActor"
 """How Ray titles the process of the learner's actor; the method that it is at follows."""
@@ -26,7 +27,8 @@ POLL_S = 0.5
 def is_driver(command: Sequence[str]) -> bool:
     """Whether a process with this command line drives a run: `…/antiphon train …`, `python -m cluster …`."""
     for i, word in enumerate(command[:-1]):
-        is_program = Path(word).name == PROGRAM or command[max(0, i - 1) : i + 1] == ["-m", "cluster"]
+        is_module = word in MODULES and i > 0 and command[i - 1] == "-m"
+        is_program = Path(word).name == PROGRAM or is_module
         if is_program and command[i + 1] in VERBS:
             return True
     return False

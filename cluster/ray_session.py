@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import ray
 
 from antiphon.errors import UserError
+from cluster.node_fit import check_nodes
 from cluster.recipe import Recipe
-from cluster.resources import check_fit
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def session(recipe: Recipe) -> Iterator[None]:
         UserError: the cluster cannot be reached, or is too small for the recipe.
     """
     with connected():
-        check_fit(recipe, ray.cluster_resources())
+        check_nodes(recipe, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         yield
 
 

@@ -16,6 +16,7 @@ from learner.actor import LearnerActor
     [
         (["/opt/venv/bin/python", "/opt/venv/bin/antiphon", "train", "r.yaml"], True),
         (["python", "-m", "cluster", "resume", "/checkpoints/run"], True),
+        (["python", "-m", "cluster.jobs.driver", "train", "r.yaml", "--run-dir", "/runs/a"], True),
         # The shell around it is not asked: it would die without telling its child.
         (["/bin/sh", "-c", "antiphon train r.yaml --run-dir /checkpoints/run"], False),
         (["python", "/opt/venv/bin/antiphon", "serve-rewards", "r.yaml"], False),

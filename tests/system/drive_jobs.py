@@ -1,51 +1,74 @@
-"""A program for test_job_submit.py: a Ray head of its own, jobs on it, and a JSON file of what happened.
+"""A program for test_job_submit.py: a Ray head, runs submitted to it, and a JSON file of what happened.
 
     python tests/system/drive_jobs.py RECIPE FOLDER
 
-It runs in namespaces of its own: no port and no process of it meets anything else on the machine.
+It runs in namespaces of its own: no port and no process of it meets anything else on the machine. What is
+uploaded is a copy of the packages, with the recipe and with files that must stay behind.
 """
 
+import io
 import json
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from ray.job_submission import JobStatus, JobSubmissionClient
-
 ROOT = Path(__file__).parents[2]
-RUN_PYTHON = f"{sys.executable} -m cluster"
-ENDED = (JobStatus.STOPPED, JobStatus.SUCCEEDED, JobStatus.FAILED)
-DEADLINE_S = 120.0
+sys.path.insert(0, str(ROOT))
+from cluster.jobs.connection import connect  # noqa: E402
+from cluster.jobs.upload import look_at  # noqa: E402
+from tests.system.fakes_runs import run_cli, summary  # noqa: E402
+
+ADDRESS = "http://127.0.0.1:8265"
+PACKAGES = ("antiphon", "reward_service", "rollout", "learner", "cluster", "tests/system", "tests/rollout")
+DEADLINE_S = 300.0
 
 
 def main(recipe: Path, folder: Path) -> None:
-    run_dir = folder / "run"
+    work, runs = make_working_dir(folder / "work", recipe), folder / "runs"
     start_head(folder / "ray")
-    client = connect()
+    client = wait_for(reachable, "answer of the dashboard")
 
-    wrong = submit(client, f"train {recipe} --set run.sed=1")
-    first = submit(client, f"train {recipe} --run-dir {run_dir}")
-    wait_for(lambda: num_updates(run_dir) >= 2, "second update")
-    client.stop_job(first)
-    wait_for(lambda: client.get_job_status(first) in ENDED, "the end of the stopped job")
-    stopped = json.loads((run_dir / "summary.json").read_text())
+    def submit(name: str, *more: str) -> dict[str, Any]:
+        place = ("--run-dir", str(runs / name), "--working-dir", str(work))
+        common = ("--address", ADDRESS, "--name", name, *place, "--python", sys.executable)
+        return call("submit", work / recipe.name, *common, *more)
 
-    second = submit(client, f"resume {run_dir}")
-    wait_for(lambda: client.get_job_status(second) in ENDED, "the end of the resumed job")
-    wait_for(lambda: client.get_job_status(wrong) in ENDED, "the end of the wrong job")
-    resumed = json.loads((run_dir / "summary.json").read_text())
-
-    facts: dict[str, Any] = {
-        "wrong": told(client, wrong),
-        "stopped": {**told(client, first), "summary": stopped},
-        "resumed": {**told(client, second), "summary": resumed},
-    }
-    copies = (folder / "ray").glob("session_*/runtime_resources/working_dir_files/_ray_pkg_*/*")
-    facts["uploaded"] = sorted({path.name for path in copies})
+    facts: dict[str, Any] = {"too_large": submit("large", "--set", "cluster.learner_cpus=64")}
+    facts["num_jobs_after_too_large"] = len(client.list_jobs())
+    facts["first"] = submit("small", "--stop-wait-s", "200")
+    facts["again"] = submit("small")
+    facts["other"] = submit("small", "--set", "run.seed=5")
+    wait_for(lambda: num_updates(runs / "small") >= 2, "second update")
+    # The run waits at version 2 until the gate is open (fakes_parts.py).
+    facts["stop"] = {**call("stop", "small", "--address", ADDRESS), "summary": summary(runs / "small")}
+    (folder / "hold_2").unlink()
+    facts["resumed"] = {**submit("small", "--wait"), "summary": summary(runs / "small")}
+    facts["after"] = submit("small", "--wait")
+    dying = '{"name": "tests.system.fakes_parts:DyingEngine"}'
+    facts["failed"] = submit(
+        "dying", "--wait", "--set", f"rollout.engine={dying}", "--set", "cluster.max_restarts=0"
+    )
+    facts["jobs"] = {job.submission_id: str(job.status.value) for job in client.list_jobs()}
+    facts["listed"] = sorted(look_at(work).sizes_bytes)
+    facts["uploaded"] = uploaded(folder / "ray")
     (folder / "facts.json").write_text(json.dumps(facts))
+
+
+def make_working_dir(work: Path, recipe: Path) -> Path:
+    """A folder as people have it: recipes, code, and much that must not travel."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, work / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(recipe, work)
+    (work / ".gitignore").write_text("data/\n")
+    for path in ("data/large.bin", ".git/config", "runs/old/recipe.yaml", ".venv/bin/python"):
+        (work / path).parent.mkdir(parents=True)
+        (work / path).write_text("stays here")
+    return work
 
 
 def start_head(temp_dir: Path) -> None:
@@ -58,35 +81,31 @@ def start_head(temp_dir: Path) -> None:
     )
 
 
-def connect() -> JobSubmissionClient:
+def reachable() -> Any:
     """The dashboard answers a little later than `ray start` returns."""
+    from antiphon.errors import UserError
+
+    try:
+        return connect(ADDRESS)
+    except UserError:
+        return None
+
+
+def call(*argv: object) -> dict[str, Any]:
+    """The command line in this process: its exit code, and all that it printed."""
+    told = io.StringIO()
+    with redirect_stdout(told), redirect_stderr(told):
+        code = run_cli(*argv)
+    return {"code": code, "told": told.getvalue()}
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
     deadline_s = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            return JobSubmissionClient("http://127.0.0.1:8265")
-        except ConnectionError:
-            if time.monotonic() > deadline_s:
-                raise
-            time.sleep(0.5)
-
-
-def submit(client: JobSubmissionClient, command: str) -> str:
-    """The repository is the working directory, as `--working-dir .` makes it."""
-    return client.submit_job(
-        entrypoint=f"{RUN_PYTHON} {command}",
-        runtime_env={
-            "working_dir": str(ROOT),
-            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60", "OMP_NUM_THREADS": "1"},
-        },
-    )
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
+    while not (found := condition()):
         if time.monotonic() > deadline_s:
             raise TimeoutError(f"no {what} within {DEADLINE_S:.0f} s")
         time.sleep(0.2)
+    return found
 
 
 def num_updates(run_dir: Path) -> int:
@@ -94,14 +113,11 @@ def num_updates(run_dir: Path) -> int:
     return metrics.read_text().count("loss/policy") if metrics.exists() else 0
 
 
-def told(client: JobSubmissionClient, job: str) -> dict[str, Any]:
-    info = client.get_job_info(job)
-    return {
-        "status": str(info.status),
-        "exit_code": info.driver_exit_code,
-        "log": client.get_job_logs(job),
-        "wall_s": (info.end_time - info.start_time) / 1000,
-    }
+def uploaded(temp_dir: Path) -> list[str]:
+    """The files of the copy that Ray made of the working directory, without what Python compiled there."""
+    (package,) = temp_dir.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/")
+    files = (p.relative_to(package) for p in package.rglob("*") if p.is_file())
+    return sorted(str(p) for p in files if "__pycache__" not in p.parts)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Runs as jobs of a Ray cluster that was started before: submitted, refused, stopped and taken up again."""
+"""`antiphon submit` and `antiphon stop` with a Ray cluster that was started before, from outside of it."""
 
 import json
+import re
 import secrets
 import shutil
 import subprocess
@@ -11,9 +12,9 @@ import pytest
 
 from tests.system.fakes_runs import ROOT, small_recipe, write_recipe
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(350)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
-NUM_UPDATES = 20
+NUM_UPDATES = 4
 ISOLATED = ["unshare", "--net", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"]
 """A loopback interface and a process table of its own; whatever it started ends with it."""
 
@@ -33,7 +34,13 @@ def facts(model, tmp_path_factory):
     if reason:
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("jobs")
-    changes = {"run": {"num_updates": NUM_UPDATES, "checkpoint_every": 0}, "cluster": {"mode": "ray"}}
+    engine = {"name": "tests.system.fakes_parts:GatedEngine", "folder": str(folder)}
+    (folder / "hold_2").touch()
+    changes = {
+        "run": {"num_updates": NUM_UPDATES, "checkpoint_every": 0},
+        "rollout": {"engine": engine},
+        "cluster": {"mode": "ray"},
+    }
     recipe = small_recipe(model)
     recipe = {**recipe, **{name: {**recipe[name], **section} for name, section in changes.items()}}
     path = write_recipe(folder / "small.yaml", recipe)
@@ -48,7 +55,7 @@ def facts(model, tmp_path_factory):
         "OMP_NUM_THREADS": "1",
     }
     ended = subprocess.run(
-        ["timeout", "--signal=KILL", "300", *ISOLATED, "sh", "-c", script],
+        ["timeout", "--signal=KILL", "560", *ISOLATED, "sh", "-c", script],
         env=environment,
         cwd=ROOT,
         capture_output=True,
@@ -58,30 +65,71 @@ def facts(model, tmp_path_factory):
     return json.loads((folder / "facts.json").read_text())
 
 
-def test_a_wrong_recipe_fails_the_job_with_our_exit_code_and_words(facts):
-    job = facts["wrong"]
-    assert (job["status"], job["exit_code"]) == ("FAILED", 2)
-    assert "run.sed is not a setting" in job["log"]
-    assert "Traceback" not in job["log"]
+def told(job):
+    """What was printed, without the line breaks of a narrow terminal."""
+    return " ".join(job["told"].split())
 
 
-def test_stopping_a_job_saves_a_checkpoint(facts):
-    job = facts["stopped"]
-    assert job["status"] == "STOPPED"
-    assert "stopping: saving a checkpoint" in job["log"]
-    assert job["summary"]["status"] == "interrupted"
-    assert 2 <= job["summary"]["version"] < NUM_UPDATES
+def test_a_run_that_cannot_fit_is_refused_at_once_with_both_sums_and_no_job_is_made(facts):
+    """Mutation: the room is looked at after the submission, or not at all."""
+    assert facts["too_large"]["code"] == 2
+    # 64 for the learner, 0.5 for the actor, 0.1 for the reward service; the head was started with 2.
+    assert "need 64.6 CPUs, the cluster has 2" in told(facts["too_large"])
+    assert facts["num_jobs_after_too_large"] == 0
 
 
-def test_another_job_goes_on_where_the_stopped_one_was(facts):
+def test_the_same_name_and_recipe_is_the_same_job(facts):
+    """Mutation: `decide` always submits; Ray would then refuse the id."""
+    assert (facts["first"]["code"], facts["again"]["code"]) == (0, 0)
+    assert "submitted small: the run directory is" in told(facts["first"])
+    assert "small is that run already: it goes on" in told(facts["again"])
+
+
+def test_another_recipe_under_the_name_is_refused_and_the_setting_is_named(facts):
+    assert facts["other"]["code"] == 2
+    assert "stands for another run in this cluster: run.seed 5 (is 1)" in told(facts["other"])
+
+
+def test_stopping_a_job_saves_a_checkpoint_within_the_time_it_has(facts):
+    job = facts["stop"]
+    assert job["code"] == 0
+    assert "it has 200 s to save a checkpoint" in told(job)
+    assert (job["summary"]["status"], job["summary"]["version"]) == ("interrupted", 2)
+    assert "attempt 1 of the run: interrupted at version 2" in told(job)
+    assert "newest checkpoint: step_000002" in told(job)
+
+
+def test_the_same_command_goes_on_where_the_stopped_job_was(facts):
     job = facts["resumed"]
-    assert (job["status"], job["exit_code"]) == ("SUCCEEDED", 0)
-    assert f"step_{facts['stopped']['summary']['version']:06d}" in job["log"]
+    assert job["code"] == 0
+    assert "submitted small.2" in told(job)
+    assert "resumed from" in told(job)
+    assert "step_000002" in told(job)
+    assert f"attempt 2 of the run: done at version {NUM_UPDATES}" in told(job)
     assert (job["summary"]["status"], job["summary"]["version"]) == ("done", NUM_UPDATES)
     # 4 prompts of 2 samples each update, none lost and none twice over the stop.
     assert (job["summary"]["prompts"], job["summary"]["samples"]) == (4 * NUM_UPDATES, 8 * NUM_UPDATES)
+    assert job["told"].count("next: antiphon chat") == 1, "the log is shown once"
 
 
-def test_what_git_ignores_is_not_uploaded(facts):
-    assert {"cluster", "recipes", "pyproject.toml"} <= set(facts["uploaded"])
-    assert not {".venv", "runs", ".git", ".mypy_cache"} & set(facts["uploaded"])
+def test_a_run_that_is_done_is_not_submitted_again(facts):
+    assert facts["after"]["code"] == 0
+    assert "small.2 is that run already: done" in told(facts["after"])
+    assert facts["jobs"] == {"small": "STOPPED", "small.2": "SUCCEEDED", "dying": "FAILED"}
+
+
+def test_a_failed_run_is_told_with_its_exit_code_and_its_first_cause(facts):
+    """Mutation: the driver exits with 0, or says nothing of postmortem.json."""
+    job = facts["failed"]
+    assert job["code"] == 1
+    assert "failed, exit code 1" in told(job)
+    assert re.search(r"first cause: \w+: actor 0 ActorDiedError", told(job))
+    assert "antiphon-job" not in told(job)
+
+
+def test_what_is_listed_is_what_is_uploaded(facts):
+    """Mutation: `look_at` does not pass the defaults or .gitignore on."""
+    assert facts["listed"] == facts["uploaded"]
+    assert {"small.yaml", "cluster/cli.py", ".gitignore"} <= set(facts["uploaded"])
+    tops = {path.split("/")[0] for path in facts["uploaded"]}
+    assert not {".venv", "runs", ".git", "data"} & tops
