@@ -186,7 +186,7 @@ def _spec(name: str, tensor: Tensor, dtype: torch.dtype | None) -> TensorSpec:
 def _digest(specs: Iterable[TensorSpec], tensors: Iterable[Tensor]) -> str:
     """xxh3-128 over the specs as JSON, then the bytes of each tensor cast to the dtype of its spec.
 
-    Tensors are asked for one by one: who has work to do on each does it just before, for it stays in the cache.
+    Tensors are asked for one by one: who has work to do on each does it just before, while it is cached.
     """
     specs = list(specs)
     hashed = xxhash.xxh3_128(json.dumps([[s.name, s.shape, s.dtype] for s in specs]).encode())
