@@ -106,7 +106,7 @@ def rollouts() -> dict[str, list[dict[str, float]]]:
     return table
 
 
-def actors() -> list[dict[str, float]]:
+def actors() -> list[dict[str, int]]:
     """Processes that generate at the same time, one thread each."""
     lines = []
     for num in (1, 2):
