@@ -15,6 +15,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from antiphon.errors import UserError
+from antiphon.privacy import PrivacyConfig
 from reward_service.config import HttpConfig
 from reward_service.http import HttpClient
 from reward_service.http.door import door, ratings_path
@@ -40,12 +41,13 @@ class Breakable:
     def __init__(self) -> None:
         self._client = LocalClient(CONFIG)
         self.is_broken = False
+        self.said = "a bug in the service"
         self.timeouts_s: list[float | None] = []
 
     async def score(self, samples: Sequence[Sample], timeout_s: float | None) -> list[Score]:
         self.timeouts_s.append(timeout_s)
         if self.is_broken:
-            raise RuntimeError("a bug in the service")
+            raise RuntimeError(self.said)
         return await asyncio.to_thread(self._client.score, samples)
 
     async def ping(self) -> None:
@@ -103,6 +105,19 @@ def test_scores_and_failures_cross_the_wire_unchanged(client: HttpClient) -> Non
     assert (ok.id, ok.status, ok.value, ok.parts) == ("a", Status.OK, 0.2, {"Obedient": 0.1, "regex": 1.0})
     assert (failed.id, failed.status, failed.value) == ("b", Status.ERROR, None)
     assert failed.message.startswith("Obedient: ZeroDivisionError")
+
+
+def test_the_log_of_a_bug_says_nothing_personal(caplog: pytest.LogCaptureFixture) -> None:
+    """Mutation: exc_info=error writes the address."""
+    service = Breakable()
+    service.is_broken = True
+    config = CONFIG.model_copy(update={"privacy": PrivacyConfig(mask=("email",))})
+    client = TestClient(door(service, config, None), raise_server_exceptions=False)
+    body = {"samples": [{"id": "a", "prompt": "p", "completion": "2"}]}
+    service.said = "cannot score a@b.org"
+    assert client.post("/v1/score", json=body).status_code == 500
+    assert "RuntimeError: cannot score [email]" in caplog.text
+    assert "a@b.org" not in caplog.text
 
 
 def test_a_sample_may_be_short(url: str) -> None:
