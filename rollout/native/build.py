@@ -1,6 +1,7 @@
 """Builds decode.c with the C compiler of this machine, for this machine, once; called by kernels.py.
 
-    ~/.cache/antiphon/native/<digest of source, compiler and processor>.so     ($ANTIPHON_CACHE replaces it)
+    ~/.cache/antiphon/native/<digest of source, compiler and processor>.so
+    ($ANTIPHON_CACHE replaces ~/.cache/antiphon)
 
 The threads are those of torch: the library is linked to the OpenMP runtime that torch has loaded, because the
 idle threads of a second pool would wait actively, on the same cores.
@@ -55,15 +56,27 @@ def library() -> ctypes.CDLL:
 
 
 def _folder() -> Path:
-    """Where libraries are kept. They are code: the folder is ours, and nobody else writes there."""
-    root = Path(os.environ.get("ANTIPHON_CACHE") or "~/.cache/antiphon").expanduser() / "native"
-    try:
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        state = root.stat()
-    except OSError as error:
-        raise NotBuilt(f"the folder {root} cannot be made: {error}") from error
-    if state.st_uid != os.getuid() or state.st_mode & 0o022:
-        raise NotBuilt(f"the folder {root} belongs to, or can be written by, others")
+    """Where libraries are kept: in the cache, or where that cannot be used, among temporary files."""
+    cache = Path(os.environ.get("ANTIPHON_CACHE") or "~/.cache/antiphon").expanduser()
+    reasons = []
+    for root in (cache / "native", Path(tempfile.gettempdir(), f"antiphon-native-{os.getuid()}")):
+        try:
+            return _private(root)
+        except OSError as error:
+            reasons.append(str(error))
+    raise NotBuilt(f"there is no folder for native kernels: {'; '.join(reasons)}")
+
+
+def _private(root: Path) -> Path:
+    """The folder, made if need be. What lies there is code: it is ours, and nobody else writes there.
+
+    Raises:
+        OSError: it cannot be, or is not.
+    """
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    state = root.stat()
+    if state.st_uid != os.getuid() or state.st_mode & 0o022 or not os.access(root, os.W_OK):
+        raise PermissionError(f"the folder {root} belongs to others, or others can write there")
     return root
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import tempfile
 
 import pytest
 import torch
@@ -221,7 +222,13 @@ def test_a_library_is_built_once_and_not_from_a_folder_that_others_can_write(
     assert built.stat().st_mtime_ns == made
     (tmp_path / "native").chmod(0o777)
     library.cache_clear()
-    with pytest.raises(NotBuilt, match="can be written by, others"):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "other"))
+    library()
+    library.cache_clear()
+    [elsewhere] = (tmp_path / "other").iterdir()
+    assert [file.suffix for file in elsewhere.iterdir()] == [".so"]
+    elsewhere.chmod(0o777)
+    with pytest.raises(NotBuilt, match=r"(others can write there.*){2}"):
         library()
     library.cache_clear()
 
