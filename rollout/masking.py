@@ -9,13 +9,13 @@ is learned from (docs/privacy.md).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from antiphon.privacy import Masker
 from reward_service.types import Score
 from rollout.trajectories import write_parquet
-from rollout.types import Group, Prompt, Trajectory
+from rollout.types import Group, Trajectory
 
 MASKED = "masked"
 """The folder of a store in which masked trajectories lie, for people: they have no tokens."""
@@ -81,8 +81,10 @@ def _chosen(group: Group, is_chosen: Sequence[bool]) -> list[Group]:
 
 
 def _without_tokens(group: Group) -> Group:
-    prompt: Prompt = replace(group.prompt, token_ids=())
-    rows: tuple[Trajectory, ...] = tuple(
-        replace(t, token_ids=(), action_mask=(), logprobs=()) for t in group.trajectories
-    )
-    return replace(group, prompt=prompt, trajectories=rows)
+    rows = tuple(replace(t, **dict.fromkeys(_per_token(t), ())) for t in group.trajectories)
+    return replace(group, prompt=replace(group.prompt, token_ids=()), trajectories=rows)
+
+
+def _per_token(trajectory: Trajectory) -> list[str]:
+    """The fields with an entry for each token: the tuples, all of one length."""
+    return [f.name for f in fields(trajectory) if isinstance(getattr(trajectory, f.name), tuple)]
