@@ -11,6 +11,7 @@ is learned from (docs/privacy.md).
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from antiphon.privacy import Masker
 from reward_service.types import Score
@@ -81,7 +82,8 @@ def _chosen(group: Group, is_chosen: Sequence[bool]) -> list[Group]:
 
 
 def _without_tokens(group: Group) -> Group:
-    rows = tuple(replace(t, **dict.fromkeys(_per_token(t), ())) for t in group.trajectories)
+    empty: dict[str, Any] = dict.fromkeys(_per_token(group.trajectories[0]), ())
+    rows = tuple(replace(t, **empty) for t in group.trajectories)
     return replace(group, prompt=replace(group.prompt, token_ids=()), trajectories=rows)
 
 
