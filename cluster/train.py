@@ -64,6 +64,7 @@ class Attempt:
         self._progress = progress
         self._run_id = run_id or uuid.uuid4().hex[:8]
         self._resumed_at = resumed_at
+        self._is_fresh = lease is None
         self._lease = lease or Lease.next_of(run_dir.path)
         self._checkpoints = Checkpoints(
             run_dir.checkpoints, plan.recipe.run.num_checkpoints, self._lease.writing
@@ -137,7 +138,7 @@ class Attempt:
             sides = stack.enter_context(
                 assemble(self._plan, self._run_id, self._run_dir.trajectories, self._lease, self._event)
             )
-        if not self._run_dir.recipe.exists():
+        if self._is_fresh:
             self._run_dir.create(recipe.to_dict())
             self._lease.claim()
         folder = self._run_dir

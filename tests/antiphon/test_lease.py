@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -113,10 +114,13 @@ def test_an_attempt_that_was_cut_off_while_it_told_of_itself_counts_all_the_same
     assert first.facts(2) == {}
 
 
-def test_a_lease_travels_to_other_processes(first, tmp_path):
-    """The learner has a copy, and is refused with the driver. A relative path would lead it elsewhere."""
+def test_a_lease_travels_to_other_processes(first, tmp_path, monkeypatch):
+    """The learner has a copy, and is refused with the driver. Mutation: a relative path leads elsewhere."""
+    monkeypatch.chdir(tmp_path.parent)
+    copy = pickle.loads(pickle.dumps(Lease.next_of(Path(tmp_path.name))))
+    monkeypatch.chdir("/")
+    copy.claim()
+    copy.check()
     copy = pickle.loads(pickle.dumps(first))
-    assert copy.folder.is_absolute()
-    Lease.next_of(tmp_path).claim()
-    with pytest.raises(Superseded):
+    with pytest.raises(Superseded, match="attempt 2"):
         copy.check()

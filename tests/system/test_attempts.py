@@ -1,13 +1,21 @@
 """Attempts at one run: numbered; the newest takes over, and an older one that wakes up writes nothing."""
 
 import os
+import shutil
 import signal
 
 import pytest
+from rich.console import Console
 
+from antiphon.errors import UserError
 from antiphon.lease import Lease, Superseded
+from cluster.plan import prepare
+from cluster.progress import Progress
+from cluster.recipe import load_recipe
+from cluster.run_dir import RunDir
 from cluster.stop import StopRequest
 from cluster.takeover import Occasionally
+from cluster.train import Attempt
 from tests.system.fakes_runs import (
     assert_same_run,
     read_json,
@@ -73,6 +81,34 @@ def test_each_attempt_and_each_checkpoint_says_which_it_was(frozen):
         "step_000003": 2,
         "step_000004": 2,
     }
+
+
+class Raced(RunDir):
+    """A folder in which somebody else begins the same run at the same moment."""
+
+    def create(self, recipe):
+        super().create(recipe)
+        Lease.next_of(self.path).claim()
+
+
+def test_of_two_that_begin_a_run_at_once_one_ends_and_leaves_the_other_s_files_alone(recipe, tmp_path):
+    """Mutation: `claim` is left out where the recipe is there, or a post-mortem is written."""
+    run_dir = Raced(tmp_path / "run")
+    attempt = Attempt(prepare(load_recipe(recipe)), run_dir, Progress(Console(quiet=True), "small", 1))
+    with pytest.raises(Superseded):
+        attempt.run(Attempt.begin)
+    assert sorted(p.name for p in run_dir.path.iterdir()) == ["attempts", "recipe.yaml"]
+
+
+def test_a_run_that_appeared_since_it_was_looked_for_is_left_alone(recipe, tmp_path, whole):
+    """Mutation: `open` takes a recipe that is there for its own."""
+    run_dir = RunDir(tmp_path / "run")
+    attempt = Attempt(prepare(load_recipe(recipe)), run_dir, Progress(Console(quiet=True), "small", 1))
+    shutil.copytree(whole, run_dir.path)
+    before = files(run_dir.path)
+    with pytest.raises(UserError, match="already holds a run"):
+        attempt.run(Attempt.begin)
+    assert files(run_dir.path) == before
 
 
 def test_an_attempt_that_only_waits_looks_from_time_to_time(tmp_path):
