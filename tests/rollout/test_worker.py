@@ -1,7 +1,10 @@
 """What a failed score costs: its sample, or the whole group where the task says so."""
 
+import re
+
 import pytest
 
+from antiphon.privacy import NOTHING_MASKED, Masker
 from reward_service.types import Score, Status
 from rollout.environments.single_turn import SingleTurn
 from rollout.player import Player
@@ -34,7 +37,7 @@ class FakeRewards:
         return Score(id=sample.id, status=Status.OK, value=value, parts={"length": value})
 
 
-def run(failures, *, needs_whole_groups, num_turns=2):
+def run(failures, *, needs_whole_groups, num_turns=2, masker=NOTHING_MASKED):
     task = Task(
         id=0,
         turns=tuple(Turn(epoch=0, index=i, prompt=fakes.prompt()) for i in range(num_turns)),
@@ -45,7 +48,7 @@ def run(failures, *, needs_whole_groups, num_turns=2):
         needs_whole_groups=needs_whole_groups,
     )
     player = Player(CountingEngine(), SingleTurn(SingleTurn.Config()), fakes.Words())
-    return Worker(player, FakeRewards(failures)).run(task)
+    return Worker(player, FakeRewards(failures), masker).run(task)
 
 
 def test_only_the_failed_sample_is_left_out_and_the_others_keep_their_scores():
@@ -60,6 +63,14 @@ def test_only_the_failed_sample_is_left_out_and_the_others_keep_their_scores():
     assert (told.rewards, told.num_tokens, told.failed) == ((1.0, 3.0), (1, 3), (failed,))
     assert whole.failed == ()
     assert result.report.dropped == ()
+
+
+def test_what_leaves_the_worker_is_masked_in_groups_and_in_reports():
+    """Mutation: a worker that masks its groups only still tells what a reward said."""
+    masker = Masker({"word": lambda text: [m.span() for m in re.finditer("no|sort", text)]})
+    result = run({"0/0/1": Status.TIMEOUT}, needs_whole_groups=False, masker=masker)
+    assert [group.prompt.text for group in result.groups] == ["[word] 21="] * 2
+    assert result.report.groups[0].failed[0].message == "[word] 0/0/1"
 
 
 def test_a_group_whose_samples_are_compared_falls_with_one_of_them():
