@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.errors import UserError
+from antiphon.lease import Lease, Superseded
 from antiphon.settings import parse
 from cluster.checkpoints import Checkpoints, read_manifest
 from cluster.choice_parts import ChoiceParts, Say, assemble_choice
@@ -53,6 +54,7 @@ def resume_choice(run_dir: Path, say: Say) -> dict[str, Any]:
 
     Raises:
         UserError: no run, no usable checkpoint, or data that is not what it was.
+        Superseded: a newer attempt has taken the run over.
     """
     folder = RunDir(run_dir)
     recipe = parse(ChoiceRecipe, folder.load_recipe())
@@ -75,21 +77,24 @@ def is_choice_run(run_dir: Path) -> bool:
 def _attempt(recipe: ChoiceRecipe, folder: RunDir, say: Say, *, is_resumed: bool) -> dict[str, Any]:
     run: ChoiceRun | None = None
     start_s = time.monotonic()
+    lease = Lease.next_of(folder.path)
     try:
         with StopRequest() as stop:
             parts = assemble_choice(recipe, folder.path, say)
             if not is_resumed:
                 folder.create(recipe.model_dump(mode="json"))
-            run = ChoiceRun(recipe, folder, parts, say, start_s)
+            lease.claim()
+            run = ChoiceRun(recipe, folder, parts, say, start_s, lease)
             if is_resumed:
                 run.load()
             return run.go(stop)
-    except UserError:
-        # Refused before it began: what an earlier attempt left stays as it was.
+    except (UserError, Superseded):
+        # Refused before it began: what another attempt left stays as it was.
         raise
     except BaseException as error:
-        write_postmortem(folder, error, run.version if run else 0)
-        folder.write_summary({"status": FAILED, "version": run.version if run else 0})
+        with lease.writing():
+            write_postmortem(folder, error, run.version if run else 0)
+            folder.write_summary({"status": FAILED, "version": run.version if run else 0})
         raise
 
 
@@ -97,14 +102,22 @@ class ChoiceRun:
     """The loop of one attempt, and what it writes."""
 
     def __init__(
-        self, recipe: ChoiceRecipe, folder: RunDir, parts: ChoiceParts, say: Say, start_s: float
+        self,
+        recipe: ChoiceRecipe,
+        folder: RunDir,
+        parts: ChoiceParts,
+        say: Say,
+        start_s: float,
+        lease: Lease,
     ) -> None:
         """
         Args:
             start_s: when the attempt began, on time.monotonic().
+            lease: claimed.
         """
         self._recipe, self._folder, self._parts, self._say = recipe, folder, parts, say
-        self._checkpoints = Checkpoints(folder.checkpoints, recipe.run.num_checkpoints)
+        self._lease = lease
+        self._checkpoints = Checkpoints(folder.checkpoints, recipe.run.num_checkpoints, lease.writing)
         self._before: Mapping[str, float] | None = None
         self._resumed_at: int | None = None
         self._earlier_s = 0.0
@@ -142,7 +155,8 @@ class ChoiceRun:
                     self._save()
                     return self._end(INTERRUPTED, None)
                 values = trainer.update()
-                log.write(self.version, values)
+                with self._lease.writing():
+                    log.write(self.version, values)
                 self._tell(values)
                 if _is_due(self.version, self._recipe.evaluation.every, run.num_updates):
                     self._measure(log)
@@ -160,7 +174,8 @@ class ChoiceRun:
             return None
         q = values_of(self._parts.model, choices)
         found = measure(q, choices, evaluation.temperature, evaluation.epsilon)
-        log.write(self.version, {f"eval/{name}": value for name, value in found.items()})
+        with self._lease.writing():
+            log.write(self.version, {f"eval/{name}": value for name, value in found.items()})
         self._say(
             f"update {self.version}: held-out accuracy {found['accuracy']:.4f}, value {found['value']:.4f} "
             f"of {found['value_best']:.4f}, exploring {found['value_exploring']:.4f}, mean error of Q "
@@ -187,20 +202,24 @@ class ChoiceRun:
         temporary = target.with_name(f".{MODEL}.{os.getpid()}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         save_chooser(temporary, self._parts.encoder, self._parts.model.network, self._recipe.chooser)
-        # There only if an attempt was killed after this, and before its summary.
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
+        with self._lease.writing():
+            # There only if an attempt was killed after this, and before its summary.
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.rename(target)
 
     def _end(self, status: str, after: Mapping[str, float] | None) -> dict[str, Any]:
         facts = self._parts.facts
         summary = {
             "status": status,
+            "attempt": self._lease.number,
             "version": self.version,
             "wall_s": round(self._wall_s(), 1),
             **facts,
             "eval": {"before": self._before, "after": after},
         }
-        self._folder.write_summary(summary)
+        with self._lease.writing():
+            self._folder.write_summary(summary)
+        self._lease.end(status)
         if after is not None:
             rules = ", ".join(f"{name} {value:.4f}" for name, value in facts["baselines"].items())
             self._say(f"held-out accuracy {after['accuracy']:.4f} (n {facts['num_choices']})")

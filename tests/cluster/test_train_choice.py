@@ -12,6 +12,7 @@ from transformers import LlamaForCausalLM
 from typer.testing import CliRunner
 
 from antiphon.errors import UserError
+from antiphon.lease import Lease, Superseded
 from cluster.choice_recipe import ChoiceRecipe, load_choice_recipe
 from cluster.cli import app
 from cluster.recipe import load_recipe
@@ -155,6 +156,23 @@ def test_a_run_that_is_asked_to_stop_saves_and_can_go_on(overrides: list[str], t
     assert [row["version"] for row in lines(tmp_path / "run") if "q/loss" in row] == list(range(1, 11))
     assert resume_choice(tmp_path / "run", quiet) == resumed
     assert is_choice_run(tmp_path / "run")
+
+
+def test_a_run_that_another_attempt_has_taken_over_writes_nothing_more(
+    overrides: list[str], tmp_path: Path
+) -> None:
+    """Mutation: the line of an update, or the post-mortem, is written without a look."""
+    run, before = tmp_path / "run", {}
+
+    def told(line: str) -> None:
+        if line.startswith("update 3/"):
+            Lease.next_of(run).claim()
+            before.update({p: p.read_bytes() for p in run.rglob("*") if p.is_file()})
+
+    with pytest.raises(Superseded, match="attempt 2"):
+        train_choice(recipe_of(overrides, "run.num_updates=10", "run.checkpoint_every=2"), run, told)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    assert resume_choice(run, quiet)["attempt"] == 3
 
 
 def test_a_run_does_not_go_on_with_other_data(overrides: list[str], tmp_path: Path) -> None:
