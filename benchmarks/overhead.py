@@ -35,6 +35,7 @@ def recipe(options: argparse.Namespace, num_updates: int) -> dict[str, object]:
         "rollout": {
             "num_actors": 1,
             "num_threads": options.threads,
+            "weights_dtype": "bfloat16" if options.bf16 else "float32",
             "max_lag": options.max_lag,
             "groups_per_update": options.prompts,
             "groups_per_task": max(1, options.prompts // num_tasks),
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--max-lag", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--bf16", action="store_true", help="products of the learner in bfloat16")
+    parser.add_argument("--bf16", action="store_true", help="actors in bfloat16, and the learner's products")
     parser.add_argument("--updates", type=int, nargs=2, default=(3, 9), help="of the short and the long run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--deadline-s", type=float, default=900.0)

@@ -44,6 +44,7 @@ def recipe(options: argparse.Namespace) -> dict[str, object]:
             "num_samples": options.samples,
             "groups_per_task": num_prompts,
             "num_threads": options.threads,
+            "weights_dtype": "bfloat16" if options.dtype == "bf16" else "float32",
             "sampling": sampling,
             "engine": {"name": "torch", "num_slots": options.completions},
         },
