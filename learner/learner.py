@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from antiphon.memory import keep_freed_memory
 from antiphon.seeds import derive
 from antiphon.settings import Settings
 from learner import metrics
@@ -85,6 +86,8 @@ class Learner:
             torch.set_num_threads(config.num_threads)
         lm = in_training_precision(lm)
         nn.Module.to(lm, _device(config.device))
+        if lm.device.type == "cpu":
+            keep_freed_memory()
         self._config, self._seed, self.algorithm = config, seed, algorithm
         temperature, share_prompts = sampling.temperature, config.share_prompts
         needs_reference = algorithm.needs_reference

@@ -24,7 +24,7 @@ from learner.layout import Layout, lay_out
 Outputs = Mapping[str, Tensor]
 """Streams by name, [B, T] or [B], 0 where no action is: "logprob" and "entropy", and those of the heads."""
 
-_CHUNK_BYTES = 128 * 2**20
+_CHUNK_BYTES = 64 * 2**20
 """Of fp32 logits at a time: little beside the activations, enough rows for a good matrix product."""
 _MASKED_ATTENTION = ("sdpa", "eager")
 """Attention implementations that take a mask over pairs, which sharing prompts needs."""

@@ -6,9 +6,9 @@ company.
 
 from torch import Tensor
 
+from antiphon.native.kernels import Kernels
 from rollout.engines.guidance import Controls, played
 from rollout.engines.sampling import pick
-from rollout.native.kernels import Kernels
 
 
 def draw(

@@ -18,11 +18,11 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from antiphon.cpu_linear import PackedLinear, can_pack
+from antiphon.native.build import NotBuilt
+from antiphon.native.kernels import Common, Kernels
 from rollout.engines.fused import Attention, FusedDecoder, is_known
 from rollout.engines.kv_cache import SlotCache
 from rollout.engines.passes import Prefilled, Said, TokenIds, padded
-from rollout.native.build import NotBuilt
-from rollout.native.kernels import Common, Kernels
 
 Attend = Callable[[Tensor, Attention, int], Tensor]
 """What the heads [n, A + 2G, D] of a layer, of which the number is given too, see: [n, A·D]."""

@@ -50,7 +50,7 @@ class TorchEngine(Engine):
         over one prompt costs about as much as one over four. null: an eighth of the slots."""
         is_native: bool = True
         """Whether a CPU decodes by kernels in C, built at the first start by the compiler of the machine
-        (rollout/native/), where the model is one that they know. Without a compiler, or where this is false,
+        (antiphon/native/), where the model is one that they know. Without a compiler, or where this is false,
         torch computes the same, more slowly; only rounding differs."""
 
     def __init__(self, config: Config, model: PreTrainedModel | None, eos_token_ids: tuple[int, ...]) -> None:

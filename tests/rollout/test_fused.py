@@ -11,8 +11,8 @@ from rollout.engines.fused import FusedDecoder, is_known
 from rollout.engines.kv_cache import SlotCache
 from rollout.engines.native_decoder import NativeDecoder, best_decoder
 from rollout.engines.passes import Said, read
-from rollout.native.build import NotBuilt
-from rollout.native.kernels import Kernels
+from antiphon.native.build import NotBuilt
+from antiphon.native.kernels import Kernels
 from rollout.weights import apply, pack
 from tests.rollout.fakes_engines import NUM_WORDS, tiny_model
 

@@ -12,9 +12,9 @@ from rollout.engines.drawing import draw
 from rollout.engines.guidance import Controls, played
 from rollout.engines.native_decoder import find_kernels
 from rollout.engines.sampling import distribution, pick
-from rollout.native import build
-from rollout.native.build import NotBuilt, library
-from rollout.native.kernels import Common, Kernels
+from antiphon.native import build
+from antiphon.native.build import NotBuilt, library
+from antiphon.native.kernels import Common, Kernels
 from tests.rollout.fakes_engines import tiny_model
 
 DTYPES = [torch.float32, torch.bfloat16]
