@@ -2,6 +2,7 @@
 learns the same as a run in one process."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,8 +62,12 @@ def fixed(model, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    """Where drive_autoscaler.py left the run and what it saw."""
+def folder(model, fixed, tmp_path_factory):
+    """Where drive_autoscaler.py left the run and what it saw.
+
+    Its actors decode with the kernels that the run in one process has built: an actor for which there was no
+    time to build them would round otherwise.
+    """
     reason = why_not_isolated()
     if reason:
         pytest.skip(reason)
@@ -75,6 +80,7 @@ def folder(model, tmp_path_factory):
         "PYTHONPATH": str(ROOT),
         "RAY_AUTH_MODE": "disabled",
         "OMP_NUM_THREADS": "1",
+        "ANTIPHON_CACHE": os.environ.get("ANTIPHON_CACHE") or str(Path.home() / ".cache" / "antiphon"),
     }
     ended = subprocess.run(
         [
