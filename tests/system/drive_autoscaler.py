@@ -77,19 +77,21 @@ def main(recipe: Path, folder: Path) -> None:
     )
     facts: dict[str, Any] = {"num_nodes": {}}
 
-    def pass_gate(version: int, num_actors: int, num_nodes: int) -> None:
-        """Wait until so many actors are at the gate and so many nodes are there, and open the gate."""
+    def pass_gate(version: int, num_actors: int, num_nodes: int, hold_s: float = 0.0) -> None:
+        """Wait until so many actors are at the gate and so many nodes are there, and open the gate.
+
+        Held for longer than anything else takes, the learner's waiting is that of busy actors.
+        """
         wait_for(lambda: len(list(gates.glob(f"at_{version}_*"))) >= num_actors, f"actors at {version}", run)
         wait_for(lambda: len(alive()) == num_nodes, f"{num_nodes} nodes at {version}", run)
         facts["num_nodes"][version] = num_nodes
+        time.sleep(hold_s)
         (gates / f"hold_{version}").unlink()
 
-    # The learner waits for the only actor for as long as the gate is closed: the rule asks for another one.
-    wait_for(lambda: bool(list(gates.glob("at_1_*"))), "an actor at 1", run)
-    time.sleep(1.0)
-    pass_gate(1, num_actors=1, num_nodes=2)
+    # The rule asks for another actor after an update that waited, with all actors up from its beginning.
+    pass_gate(1, num_actors=1, num_nodes=2, hold_s=3.0)
     pass_gate(2, num_actors=2, num_nodes=3)
-    pass_gate(3, num_actors=2, num_nodes=3)
+    pass_gate(3, num_actors=2, num_nodes=3, hold_s=3.0)
     wait_for(lambda: len(list(gates.glob("at_4_*"))) >= 3, "three actors at 4", run)
     kill_node(next(node for node in alive() if node["NodeID"] != HEAD_ID))
     wait_for(lambda: "actor_replaced" in run_dir.events.read_text(), "the loss of an actor", run)
