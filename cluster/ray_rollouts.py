@@ -1,29 +1,24 @@
 """Rollout actors on Ray: disposable, replaced under a budget, given work only after they confirm the weights.
 
-RLlib's FaultTolerantActorManager knows which actors live and which calls are under way. It neither sends a
-lost request again nor brings a new actor up to date: that is done here. crew.py says how many there shall be.
+ray_calls.py asks them, members.py keeps what is known of each, crew.py says how many there shall be.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
-from ray.rllib.utils.actor_manager import CallResult, FaultTolerantActorManager
+from ray.rllib.utils.actor_manager import CallResult
 
 from cluster.members import Member, Members, choose_leavers
 from cluster.ports import Delivery, Lost, Published, StalledError
+from cluster.ray_calls import Calls
 from rollout.types import Task
 
-POLL_S = 0.02
-"""How long a look for results may wait. Short: the loop has other things to look at."""
 NUM_QUEUED = 2
 """Tasks per actor: one to work on, one that waits, so that no actor idles while a report travels."""
-LOAD = "load"
-TASK = "task"
-PLACE = "place"
+LOAD, TASK, PLACE = "load", "task", "place"
 
 
 class RayRollouts:
@@ -56,7 +51,7 @@ class RayRollouts:
         self.load_deadline_s = load_deadline_s
         self._publish_deadline_s = publish_deadline_s
         self._on_event = on_event
-        self._manager = FaultTolerantActorManager(max_remote_requests_in_flight_per_actor=NUM_QUEUED)
+        self._calls = Calls(NUM_QUEUED)
         self._members = Members()
         self._published: Published | None = None
         self._num_loads = 0
@@ -98,7 +93,7 @@ class RayRollouts:
         members = self._current()
         actor_id = min(members, key=lambda i: (len(members[i].leases), i))
         self._members[actor_id].lease(task)
-        self._call(actor_id, "run", f"{TASK}/{task.id}", task=task)
+        self._calls.call(actor_id, "run", f"{TASK}/{task.id}", task=task)
 
     def collect(self) -> list[Delivery | Lost]:
         self._receive()
@@ -119,10 +114,12 @@ class RayRollouts:
         for actor_id in self._members.staying:
             self._send_weights(actor_id)
         deadline_s = time.monotonic() + self._publish_deadline_s
-        while len(self._current()) < num_needed or (self._behind() and time.monotonic() < deadline_s):
+        while (behind := self._members.behind(published.version)) or len(self._current()) < num_needed:
+            if time.monotonic() > deadline_s and len(self._current()) >= num_needed:
+                break
             self._receive()
             self._replace_late()
-        if behind := self._behind():
+        if behind:
             self._on_event("actors_set_aside", actors=behind, version=published.version)
         self._num_loads += 1
         self._let_go()
@@ -139,21 +136,17 @@ class RayRollouts:
         return self._members.describe()
 
     def close(self) -> None:
-        self._manager.clear()
+        self._calls.end_all()
         self._members.clear()
 
     def _current(self) -> dict[int, Member]:
         return self._members.current(self._published.version) if self._published else {}
 
-    def _behind(self) -> list[int]:
-        return self._members.behind(self._published.version) if self._published else []
-
     def _add(self) -> None:
-        self._manager.add_actors([self._make_actor()])
-        actor_id = self._manager.actor_ids()[-1]
+        actor_id = self._calls.add(self._make_actor())
         self._members[actor_id] = Member()
         # A lambda travels by value: the actor need not import this module.
-        self._call(actor_id, lambda actor: ray.get_runtime_context().get_node_id(), PLACE)
+        self._calls.call(actor_id, lambda actor: ray.get_runtime_context().get_node_id(), PLACE)
         if self._published is not None:
             self._send_weights(actor_id)
 
@@ -162,21 +155,13 @@ class RayRollouts:
         if self._members[actor_id].is_loading:
             return
         self._members[actor_id].ask()
-        self._call(actor_id, "load", f"{LOAD}/{self._published.version}", weights=self._published.weights)
-
-    def _call(self, actor_id: int, method: str | Callable[[Any], Any], tag: str, **kwargs: Any) -> None:
-        self._manager.foreach_actor_async(
-            method, tag=tag, kwargs=kwargs, remote_actor_ids=[actor_id], healthy_only=False
+        self._calls.call(
+            actor_id, "load", f"{LOAD}/{self._published.version}", weights=self._published.weights
         )
 
     def _receive(self) -> None:
         """Take in every answer that is ready."""
-        if self._manager.num_outstanding_async_reqs() == 0:
-            time.sleep(POLL_S)
-            return
-        # RLlib annotates its iterator with the type of what a result wraps.
-        ready = cast(Iterable[CallResult], self._manager.fetch_ready_async_reqs(timeout_seconds=POLL_S))
-        for result in ready:
+        for result in self._calls.ready():
             if result.actor_id not in self._members:
                 continue
             if not result.ok:
@@ -243,7 +228,7 @@ class RayRollouts:
         self._num_refused += actor_id not in self._current()
         member = self._members.pop(actor_id)
         self._arrived += [Lost(task=task, reason=reason) for task in member.leases.values()]
-        ray.kill(self._manager.remove_actor(actor_id), no_restart=True)
+        self._calls.end(actor_id)
         if member.is_leaving:
             self._on_event("actor_left", actor=actor_id, reason=reason)
             return
@@ -258,9 +243,9 @@ class RayRollouts:
         """End the leavers of whom nothing is needed any more; what they have is free from then on."""
         for actor_id in [i for i, m in self._members.items() if m.may_go(self._num_loads)]:
             del self._members[actor_id]
-            ray.kill(self._manager.remove_actor(actor_id), no_restart=True)
+            self._calls.end(actor_id)
             self._on_event("actor_left", actor=actor_id, reason="not needed")
 
     def actors(self) -> Iterator[ActorHandle]:
         """The live actors, for tests that kill them."""
-        yield from self._manager.actors().values()
+        yield from self._calls.actors()
