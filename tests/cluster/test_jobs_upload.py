@@ -1,6 +1,10 @@
 """What of a folder would travel, and what is refused before it does; the way to the cluster."""
 
+from zipfile import ZipFile
+
 import pytest
+from ray._private.runtime_env.packaging import create_package
+from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
 
 from antiphon.errors import UserError
 from cluster.jobs.connection import choose_auth, only, warning_of
@@ -30,6 +34,23 @@ def test_what_is_ignored_excluded_or_ray_s_default_stays_behind(folder):
     assert upload.sizes_bytes == {".gitignore": 6, "code/a.py": 20, "small.yaml": 10}
     assert upload.total_bytes == 36
     upload.check("small.yaml", max_bytes=36)
+
+
+def test_what_is_listed_is_what_ray_packs(folder, tmp_path_factory):
+    """Mutation: `look_at` leaves out what Ray does not, or the other way round."""
+    archive = tmp_path_factory.mktemp("packed") / "package.zip"
+
+    def pack(working_dir, excludes, is_file=False):
+        create_package(working_dir, archive, include_gitignore=True, excludes=excludes)
+
+    (folder / ".rayignore").write_text("*.md\n")
+    upload = look_at(folder, ["code/b.py"])
+    (folder / "code" / "b.py").write_text("")
+    environment = {"working_dir": str(upload.folder), "excludes": list(upload.excludes)}
+    upload_working_dir_if_needed(environment, include_gitignore=True, upload_fn=pack)
+    with ZipFile(archive) as packed:
+        files = sorted(name for name in packed.namelist() if not name.endswith("/"))
+    assert files == sorted(upload.sizes_bytes) == [".gitignore", ".rayignore", "code/a.py", "small.yaml"]
 
 
 def test_too_much_is_refused_with_the_sum_and_the_largest(folder):

@@ -72,13 +72,15 @@ def make_working_dir(work: Path, recipe: Path) -> Path:
 
 
 def start_head(temp_dir: Path) -> None:
-    ray = Path(sys.executable).with_name("ray")
+    """Ray gives its head 30 s to start, which a busy machine may not have; the second try finds it warm."""
+    ray = str(Path(sys.executable).with_name("ray"))
     address = ["--node-ip-address=127.0.0.1", f"--temp-dir={temp_dir}"]
-    subprocess.run(
-        [str(ray), "start", "--head", "--num-cpus=2", *address, "--disable-usage-stats"],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    command = [ray, "start", "--head", "--num-cpus=2", *address, "--disable-usage-stats"]
+    for is_last in (False, False, True):
+        if subprocess.run(command, stdout=subprocess.DEVNULL, check=is_last).returncode == 0:
+            return
+        # What is left of the first try; there is no other Ray in these namespaces.
+        subprocess.run([ray, "stop", "--force"], stdout=subprocess.DEVNULL, check=True)
 
 
 def reachable() -> Any:
