@@ -1,15 +1,18 @@
 """Who keeps the number of actors: the recipe's rule, a person, the bounds, and what the cluster has."""
 
+import io
 import itertools
 import json
 
 import pytest
+from rich.console import Console
 
 from antiphon.errors import UserError
 from cluster.crew import Crew, Pool
 from cluster.elastic import make_elastic
 from cluster.inline import InlineRollouts
 from cluster.journal import Journal
+from cluster.progress import Progress
 from cluster.recipe import parse_recipe
 from cluster.run_dir import RunDir
 from cluster.scale_request import Requests, ask, parse_request
@@ -232,3 +235,21 @@ def test_tasks_are_cut_for_as_many_actors_as_there_may_be():
     """Mutation: for as many as there are at the start; two of four would have nothing to do."""
     assert make_recipe(groups_per_task=None).groups_in_task == 4
     assert make_recipe(groups_per_task=None, max_actors=4).groups_in_task == 2
+
+
+def test_what_the_driver_is_at_is_the_innermost_phase():
+    """A checkpoint is saved while the run begins. Mutation: the outermost one."""
+    journal = Journal()
+    assert journal.phase_now == ""
+    with journal.phase("wait"):
+        with journal.phase("eval"):
+            assert journal.phase_now == "eval"
+        assert journal.phase_now == "wait"
+    assert journal.phase_now == ""
+
+
+def test_a_change_is_told_to_who_watches():
+    file = io.StringIO()
+    with Progress(Console(file=file, width=80), "run", 2) as progress:
+        progress.event("scaled", {"before": 2, "actors": 3, "reason": "asked for", "request": "a"})
+    assert file.getvalue().splitlines() == ["2 -> 3 rollout actors: asked for"]
