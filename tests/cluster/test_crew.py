@@ -168,14 +168,8 @@ def test_what_a_person_asks_for_holds_until_it_is_given_back(bench):
 
 def test_a_run_of_fixed_size_can_be_scaled_by_hand(bench):
     b = bench(FakePool(2))
-    assert b.ask(5) | {"time": 0, "request": ""} == {
-        "time": 0,
-        "event": "scaled",
-        "before": 2,
-        "actors": 5,
-        "reason": "asked for",
-        "request": "",
-    }
+    answer = b.ask(5)
+    assert [answer[k] for k in ("event", "before", "actors", "reason")] == ["scaled", 2, 5, "asked for"]
     assert not b.run_dir.scale.exists()
 
 
