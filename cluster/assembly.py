@@ -70,7 +70,7 @@ def _on_ray(
     from learner.actor import LearnerActor
     from reward_service.serving.deployment import deploy, shutdown
     from reward_service.serving.handle import HandleClient
-    from rollout.actor import RolloutActor
+    from rollout.actor import InFlightActor, RolloutActor
 
     recipe, cluster = plan.recipe, plan.recipe.cluster
     meters = RayMeters(recipe.run.name)
@@ -91,12 +91,9 @@ def _on_ray(
         )
         make_worker = partial(build_worker, recipe, rewards)
         options = _as_options(of_actor(recipe))
+        actor_class: Any = InFlightActor if recipe.rollout.is_updating_in_flight else RolloutActor
         rollouts = RayRollouts(
-            lambda: (
-                cast(Any, RolloutActor)
-                .options(**options)
-                .remote(make_worker, recipe.rollout.num_threads, meters)
-            ),
+            lambda: actor_class.options(**options).remote(make_worker, recipe.rollout.num_threads, meters),
             recipe.rollout.num_actors,
             num_needed=recipe.rollout.fewest_actors,
             max_restarts=cluster.max_restarts,

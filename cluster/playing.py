@@ -21,13 +21,19 @@ def check_playing(recipe: Recipe, algorithm: Algorithm, engine: type[Engine]) ->
     """
     Raises:
         UserError: sampling that the learner cannot learn from, β without a Q function to weigh, or an engine
-            that cannot play one, is not installed, or cannot draw like this.
+            that cannot play one, is not installed, cannot draw like this, or take weights when it is asked to.
     """
     name = recipe.algorithm["name"]
     if algorithm.plays_q and not engine.can_play_q:
         raise UserError(
             f"rollout.engine {engine.name!r} cannot play the Q function of {name}",
             remedy="set rollout.engine.name to torch, or algorithm.name to soft_q (it plays the model alone)",
+        )
+    if recipe.rollout.is_updating_in_flight and not engine.can_update_in_flight:
+        raise UserError(
+            f"rollout.is_updating_in_flight is true, and the {engine.name} engine takes weights only while "
+            "it is idle",
+            remedy="set it to false, or rollout.engine.name to torch",
         )
     for setting, beta in _betas(recipe).items():
         if beta > 0 and not algorithm.plays_q:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rollout.types import Group
+from rollout.types import NO_VERSION, Group, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,9 @@ class Batch:
     """[B] int64, rows with the same number answer the same prompt; numbered from 0."""
     is_truncated: Tensor
     """[B] bool, True when generation ended by length and not by a stop token."""
-    policy_version: Tensor
-    """[B] int64, the confirmed version when the row's task was given out."""
+    token_version: Tensor
+    """[B, T] int64, the policy version that drew the token; NO_VERSION off action tokens and in rows of
+    other runs."""
     streams: Mapping[str, Tensor] = field(default_factory=dict)
     """What was computed about the rows so far, by name: [B, T] or [B]."""
 
@@ -60,6 +61,7 @@ class Batch:
         if any(t.action_mask[0] for t in trajectories):
             raise ValueError("the first token of a trajectory has no state before it, so it is no action")
         lengths = torch.tensor([len(t.token_ids) for t in trajectories])
+        versions = [_versions(t, g.policy_version) for g in ordered for t in g.trajectories]
         return cls(
             token_ids=_padded([t.token_ids for t in trajectories], lengths, torch.int64),
             lengths=lengths,
@@ -68,7 +70,7 @@ class Batch:
             score=torch.tensor(scores, dtype=torch.float64),
             group=torch.tensor([i for i, g in enumerate(ordered) for _ in g.trajectories]),
             is_truncated=torch.tensor([t.finish_reason == "length" for t in trajectories]),
-            policy_version=torch.tensor([g.policy_version for g in ordered for _ in g.trajectories]),
+            token_version=_padded(versions, lengths, torch.int64, NO_VERSION),
         )
 
     @classmethod
@@ -90,7 +92,7 @@ class Batch:
             score=torch.zeros(num_rows, dtype=torch.float64),
             group=torch.arange(num_rows),
             is_truncated=torch.zeros(num_rows, dtype=torch.bool),
-            policy_version=torch.zeros(num_rows, dtype=torch.int64),
+            token_version=torch.full((num_rows, width), NO_VERSION),
         )
 
     @property
@@ -141,9 +143,17 @@ def real_tokens(lengths: Tensor, width: int) -> Tensor:
     return torch.arange(width, device=lengths.device) < lengths[:, None]
 
 
-def _padded(rows: Sequence[Sequence[Any]], lengths: Tensor, dtype: torch.dtype) -> Tensor:
-    """Ragged rows as one tensor [B, T], zero past their ends."""
+def _versions(trajectory: Trajectory, policy_version: int) -> Sequence[int]:
+    """The version that drew each token; those of another run mean nothing here."""
+    if policy_version < 0:
+        return (NO_VERSION,) * len(trajectory.token_ids)
+    one = trajectory.policy_version_min
+    return trajectory.policy_versions or [one if acts else NO_VERSION for acts in trajectory.action_mask]
+
+
+def _padded(rows: Sequence[Sequence[Any]], lengths: Tensor, dtype: torch.dtype, fill: int = 0) -> Tensor:
+    """Ragged rows as one tensor [B, T], filled up past their ends."""
     width = int(lengths.max())
-    padded = torch.zeros(len(rows), width, dtype=dtype)
+    padded = torch.full((len(rows), width), fill, dtype=dtype)
     padded[real_tokens(lengths, width)] = torch.tensor(list(chain.from_iterable(rows)), dtype=dtype)
     return padded

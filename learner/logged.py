@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from antiphon.errors import UserError
 from rollout.trajectories import TOKENIZER
-from rollout.trajectory_table import SCHEMA, from_table
+from rollout.trajectory_table import SCHEMA, from_table, is_readable
 from rollout.types import Group
 
 FIRST_EPOCH = -2
@@ -180,7 +180,7 @@ def _inspect(place: int, store: Path, path: Path, limits: Limits) -> StoredFile:
 
 
 def _check_schema(schema: pa.Schema, path: Path, limits: Limits) -> None:
-    if not schema.equals(SCHEMA):
+    if not is_readable(schema):
         missing = [name for name in SCHEMA.names if name not in schema.names]
         what = f"lacks the columns {', '.join(missing)}" if missing else "has columns of other types"
         raise UserError(

@@ -3,13 +3,15 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from learner.algorithms.base import Term
 from learner.batch import Batch
 from learner.functional.advantages import group_sizes, is_constant_group
-from learner.functional.aggregate import Count
+from learner.functional.aggregate import Count, masked_mean
 from learner.functional.policy_loss import log_ratio
+from rollout.types import NO_VERSION
 
 _RATIO_BAND = (0.9, 1.1)
 
@@ -52,11 +54,20 @@ def of_scores(batch: Batch) -> dict[str, float]:
 
 
 def of_lag(batch: Batch, version: int) -> dict[str, float]:
-    """How many policy versions passed between a row's dispatch and now, over the rows of this run."""
-    lag = (version - batch.policy_version[batch.policy_version >= 0]).double()
-    if not len(lag):
+    """How many policy versions ago the tokens of this run were drawn: of a row, its oldest token."""
+    lag = (version - batch.token_version).double()
+    is_own = batch.token_version != NO_VERSION
+    rows = is_own.any(dim=1)
+    if not bool(rows.any()):
         return {}
-    return {"lag/mean": float(lag.mean()), "lag/max": float(lag.max())}
+    oldest = lag.masked_fill(~is_own, -torch.inf).amax(dim=1)[rows]
+    newest = lag.masked_fill(~is_own, torch.inf).amin(dim=1)[rows]
+    return {
+        "lag/mean": float(oldest.mean()),
+        "lag/max": float(oldest.max()),
+        "lag/token_mean": float(masked_mean(lag, is_own)),
+        "lag/several_share": float((oldest > newest).double().mean()),
+    }
 
 
 def of_mismatch(batch: Batch) -> dict[str, float]:

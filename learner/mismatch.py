@@ -15,13 +15,13 @@ class MismatchError(RuntimeError):
 def check_mismatch(batch: Batch, version: int, max_current: float | None, max_lagged: float | None) -> None:
     """Refuse a batch whose log-probs are not the sampler's. Needs the stream "logprob_prox".
 
-    Rows made by the learner's own version must agree closely. With lag, log-probs differ as they should, so
-    that the other bound is loose: it finds weights that did not arrive.
+    Tokens that the learner's own version drew must agree closely. With lag, log-probs differ as they should,
+    so that the other bound is loose: it finds weights that did not arrive.
 
     Raises:
-        MismatchError: the mean of |Δ log-prob| over the action tokens of such rows is above its bound (nats).
+        MismatchError: the mean of |Δ log-prob| over such action tokens is above its bound (nats).
     """
-    is_current = (batch.policy_version == version)[:, None] & batch.action_mask
+    is_current = (batch.token_version == version) & batch.action_mask
     _check(batch, is_current, f"of the learner's own version {version}", max_current, "max_mismatch")
     is_lagged = ~is_current & batch.action_mask
     _check(batch, is_lagged, "with lag", max_lagged, "max_lagged_mismatch")
@@ -56,7 +56,7 @@ def _check(batch: Batch, mask: Tensor, which: str, bound: float | None, setting:
     mean = float(masked_mean((batch["logprob_prox"] - batch.logprob_behaviour).abs(), mask))
     if not mean <= bound:
         raise MismatchError(
-            f"log-probs of sampler and learner differ by {mean:.4f} nats on average over rows {which}, "
+            f"log-probs of sampler and learner differ by {mean:.4f} nats on average over tokens {which}, "
             f"{bound} is allowed. Likely causes: another temperature or truncated sampling on one side, "
             f"weights that did not arrive, a lower precision in the engine (then raise learner.{setting})"
         )

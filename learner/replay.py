@@ -91,8 +91,8 @@ class Replay(ABC):
         self._waiting[group.key] = group
 
     def sweep(self, version: int, max_lag: int) -> list[Group]:
-        """Drop and return the fresh groups whose lag at this learner version is above `max_lag`."""
-        old = [key for key, g in sorted(self._waiting.items()) if version - g.policy_version > max_lag]
+        """Drop and return the fresh groups whose oldest token is more than `max_lag` behind this version."""
+        old = [key for key, g in sorted(self._waiting.items()) if version - g.oldest_version > max_lag]
         return [self._waiting.pop(key) for key in old]
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The Ray shell of a rollout worker: one process, one worker, a door for tasks and one for weights.
+"""The Ray shells of a rollout worker: one process, one worker, a door for tasks and one for weights.
 
 Groups are put into the object store of the node that made them; only the report goes to the caller.
 """
@@ -18,11 +18,12 @@ from rollout.worker import Worker
 
 WEIGHTS_DEADLINE_S = 600.0
 """For pulling the weights from another node."""
+OWN_THREAD: dict[str, Any] = {"concurrency_groups": {"weights": 1}}
+"""Behind two stars, because Ray's annotations do not know the option."""
 
 
-@ray.remote(max_restarts=0, max_task_retries=0)
-class RolloutActor:
-    """Not restarted by Ray: a restarted actor would answer with the weights it was built with."""
+class _Shell:
+    """What both kinds of actor do."""
 
     def __init__(self, make_worker: Callable[[], Worker], num_threads: int, meters: Meters) -> None:
         torch.set_num_threads(num_threads)
@@ -42,8 +43,8 @@ class RolloutActor:
         self._count(result.report)
         return result.report, [ray.put(to_table(result.groups))]
 
-    def load(self, weights: list[ray.ObjectRef]) -> str:
-        """Swap the weights for those behind the reference; returns the digest of what is held afterwards.
+    def _swap(self, weights: list[ray.ObjectRef]) -> str:
+        """The weights for those behind the reference; returns the digest of what is held afterwards.
 
         The reference comes in a list, so that the transfer happens here and not in the caller's queue.
         """
@@ -60,3 +61,23 @@ class RolloutActor:
         tokens = sum(n for group in report.groups for n in group.num_tokens)
         self._meters.add("actor/completion_tokens_total", tokens)
         self._meters.add("actor/tasks_total", 1)
+
+
+@ray.remote(max_restarts=0, max_task_retries=0)
+class RolloutActor(_Shell):
+    """Takes weights when the tasks that came before them are done.
+
+    Not restarted by Ray: a restarted actor would answer with the weights it was built with.
+    """
+
+    def load(self, weights: list[ray.ObjectRef]) -> str:
+        return self._swap(weights)
+
+
+@ray.remote(max_restarts=0, max_task_retries=0, **OWN_THREAD)
+class InFlightActor(_Shell):
+    """Takes weights in a thread of their own, as soon as they are there: between two steps of its engine."""
+
+    @ray.method(concurrency_group="weights")
+    def load(self, weights: list[ray.ObjectRef]) -> str:
+        return self._swap(weights)

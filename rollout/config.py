@@ -27,6 +27,10 @@ class RolloutConfig(Settings):
     """Torch threads of each actor. Actors x threads beyond the cores makes everything slower."""
     max_lag: int = Field(1, ge=0)
     """Updates that may pass between the dispatch of a prompt and its own update; 0: synchronous."""
+    is_updating_in_flight: bool = False
+    """Whether actors take new weights between two decode steps, and go on with what they were at: every token
+    keeps the version that drew it. The learner then never waits for long completions before it goes on. Needs
+    Ray; pays where a completion takes longer than an update."""
     groups_per_update: int = Field(32, ge=1)
     """Prompts in the batch of one update, fresh and replayed ones together."""
     num_samples: int = Field(8, ge=1)

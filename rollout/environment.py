@@ -10,7 +10,18 @@ from collections.abc import Callable, Sequence
 
 from antiphon.seeds import derive
 from reward_service.types import Sample, Score
-from rollout.types import Completion, FinishReason, Group, Prompt, Request, Task, Trajectory, Turn
+from rollout.types import (
+    NO_VERSION,
+    Completion,
+    FinishReason,
+    Group,
+    Prompt,
+    Request,
+    Task,
+    Trajectory,
+    Turn,
+    several,
+)
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -82,11 +93,13 @@ def dialogue(
         )
     token_ids, action_mask = [*prompt.token_ids], [False] * len(prompt.token_ids)
     logprobs = [0.0] * len(prompt.token_ids)
+    versions = [NO_VERSION] * len(prompt.token_ids)
     for completion, observed in zip(completions, [*observations, ()], strict=True):
         num_drawn = _num_drawn(completion)
         token_ids += [*completion.token_ids, *observed]
         action_mask += [True] * num_drawn + [False] * len(observed)
         logprobs += [*completion.logprobs, *([0.0] * len(observed))]
+        versions += [*_versions(completion), *([NO_VERSION] * len(observed))]
     return Trajectory(
         token_ids=tuple(token_ids),
         action_mask=tuple(action_mask),
@@ -94,6 +107,7 @@ def dialogue(
         finish_reason=finish_reason,
         policy_version_min=min(c.policy_version_min for c in completions),
         policy_version_max=max(c.policy_version_max for c in completions),
+        policy_versions=several(versions),
         completion_text=prompt.prefill + decode(token_ids[len(prompt.token_ids) :]),
     )
 
@@ -156,3 +170,8 @@ def _num_drawn(completion: Completion) -> int:
             f"got {num_drawn} tokens and {len(completion.logprobs)} log-probs"
         )
     return num_drawn
+
+
+def _versions(completion: Completion) -> tuple[int, ...]:
+    """The version that drew each token."""
+    return completion.policy_versions or (completion.policy_version_min,) * len(completion.token_ids)

@@ -32,6 +32,7 @@ class GroupSummary:
     epoch: int
     index: int
     policy_version: int
+    """The oldest that drew a token of it."""
     rewards: tuple[float, ...]
     """The value of each score."""
     parts: Mapping[str, tuple[float, ...]]
@@ -60,7 +61,7 @@ class GroupSummary:
         return cls(
             epoch=group.epoch,
             index=group.index,
-            policy_version=group.policy_version,
+            policy_version=group.oldest_version,
             rewards=tuple(s.value for s in group.scores if s.value is not None),
             parts={
                 label: tuple(s.parts[label] for s in group.scores if label in s.parts) for label in labels

@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         pa.field("finish_reason", pa.string(), nullable=False),
         pa.field("policy_version_min", pa.int64(), nullable=False),
         pa.field("policy_version_max", pa.int64(), nullable=False),
+        pa.field("policy_versions", pa.list_(pa.int64()), nullable=False),
         pa.field("completion_text", pa.string(), nullable=False),
         pa.field("score_id", pa.string(), nullable=False),
         pa.field("score_status", pa.string(), nullable=False),
@@ -49,9 +50,20 @@ SCHEMA = pa.schema(
 """Columns are named as the fields of Group, Prompt, Trajectory and Score that they hold.
 
 Token ids and `action_mask` cover prompt and completion; `logprobs` are 0.0 where the mask is False, and in
-double precision, so that a round trip is exact; `metadata_json` is the prompt's metadata as JSON;
-`score_requests`, `score_tokens` and `score_money` are what the score cost.
+double precision, so that a round trip is exact; `policy_versions` is empty where one version drew all, else
+-1 where the mask is False; `metadata_json` is the prompt's metadata as JSON; `score_requests`, `score_tokens`
+and `score_money` are what the score cost.
 """
+
+
+YOUNGER = ("policy_versions",)
+"""Columns that stores of earlier releases lack; there they were empty."""
+
+
+def is_readable(schema: pa.Schema) -> bool:
+    """Whether `from_table` takes tables of this schema: SCHEMA, or that of an earlier release."""
+    present = [field for field in SCHEMA if field.name in schema.names or field.name not in YOUNGER]
+    return bool(schema.equals(pa.schema(present)))
 
 
 def to_table(groups: Iterable[Group]) -> pa.Table:
@@ -69,16 +81,25 @@ def from_table(table: pa.Table) -> list[Group]:
     Raises:
         ValueError: other columns than SCHEMA, or the rows of a group are torn apart.
     """
-    if not table.schema.equals(SCHEMA):
-        raise ValueError(f"not a table of trajectories, its columns are {table.schema.names}")
     parts: list[list[dict[str, Any]]] = []
-    for row in table.to_pylist(maps_as_pydicts="strict"):
+    for row in _complete(table).to_pylist(maps_as_pydicts="strict"):
         if row["sample"] == 0:
             parts.append([])
         if not parts or row["sample"] != len(parts[-1]):
             raise ValueError(f"sample {row['sample']} of prompt {row['prompt_id']!r} is out of place")
         parts[-1].append(row)
     return [_group(rows) for rows in parts]
+
+
+def _complete(table: pa.Table) -> pa.Table:
+    """The table with the columns that are younger than it, empty."""
+    if not is_readable(table.schema):
+        raise ValueError(f"not a table of trajectories, its columns are {table.schema.names}")
+    for name in set(YOUNGER) - set(table.schema.names):
+        place = SCHEMA.get_field_index(name)
+        field = SCHEMA.field(place)
+        table = table.add_column(place, field, pa.array([[]] * len(table), field.type))
+    return table
 
 
 def _rows(group: Group) -> list[dict[str, Any]]:
@@ -117,6 +138,7 @@ def _trajectory_columns(trajectory: Trajectory) -> dict[str, Any]:
         "finish_reason": trajectory.finish_reason,
         "policy_version_min": trajectory.policy_version_min,
         "policy_version_max": trajectory.policy_version_max,
+        "policy_versions": trajectory.policy_versions,
         "completion_text": trajectory.completion_text,
     }
 
@@ -162,6 +184,7 @@ def _trajectory(row: dict[str, Any]) -> Trajectory:
         finish_reason=row["finish_reason"],
         policy_version_min=row["policy_version_min"],
         policy_version_max=row["policy_version_max"],
+        policy_versions=tuple(row["policy_versions"]),
         completion_text=row["completion_text"],
     )
 

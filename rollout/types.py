@@ -3,7 +3,7 @@
 Prompt --Task--> engine --Completion--> Trajectory --Score--> Group
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +13,9 @@ from antiphon.settings import Settings
 from reward_service.types import Score
 
 FinishReason = Literal["stop", "length"]
+
+NO_VERSION = -1
+"""The policy version of what no policy drew."""
 
 
 class Sampling(Settings):
@@ -75,6 +78,11 @@ class Completion:
     policy_version_min: int
     policy_version_max: int
     """Oldest and newest policy version that drew a token of it."""
+    policy_versions: tuple[int, ...] = ()
+    """The version that drew each token, where there were several; empty where one drew them all."""
+
+    def __post_init__(self) -> None:
+        _check_versions(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +129,12 @@ class Trajectory:
     completion_text: str
     """A view for rewards and people, of a dialogue with all that was said in it; nothing reads it back into
     tokens."""
+    policy_versions: tuple[int, ...] = ()
+    """The version that drew each action token, where there were several, and NO_VERSION on the others; empty
+    where one version drew them all."""
+
+    def __post_init__(self) -> None:
+        _check_versions(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +156,12 @@ class Group:
         return self.epoch, self.index
 
     @property
+    def oldest_version(self) -> int:
+        """The oldest policy version that drew a token of it: what its age is counted from. It is that at
+        dispatch, or a later one where new weights came before the first token."""
+        return min(t.policy_version_min for t in self.trajectories)
+
+    @property
     def num_action_tokens(self) -> int:
         return sum(sum(t.action_mask) for t in self.trajectories)
 
@@ -149,3 +169,32 @@ class Group:
     def num_tokens(self) -> int:
         """Of all trajectories, the prompt counted in each."""
         return sum(len(t.token_ids) for t in self.trajectories)
+
+
+def several(versions: Sequence[int]) -> tuple[int, ...]:
+    """Versions per token as Completion and Trajectory hold them: empty where one version drew all.
+
+    Example:
+        >>> several((3, 3)), several((3, 4))
+        ((), (3, 4))
+    """
+    return tuple(versions) if len(set(versions) - {NO_VERSION}) > 1 else ()
+
+
+def _check_versions(drawn: Completion | Trajectory) -> None:
+    """
+    Raises:
+        ValueError: there are versions per token, and they do not fit the tokens or their range.
+    """
+    if not drawn.policy_versions:
+        return
+    versions = set(drawn.policy_versions) - {NO_VERSION}
+    is_range = versions and (min(versions), max(versions)) == (
+        drawn.policy_version_min,
+        drawn.policy_version_max,
+    )
+    if len(drawn.policy_versions) != len(drawn.token_ids) or not is_range:
+        raise ValueError(
+            f"{len(drawn.token_ids)} tokens drawn by versions {drawn.policy_version_min} to "
+            f"{drawn.policy_version_max} cannot be of the versions {drawn.policy_versions}"
+        )

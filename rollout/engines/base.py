@@ -17,12 +17,10 @@ from transformers import PreTrainedModel
 
 from antiphon.errors import UserError
 from antiphon.settings import Settings
+from rollout.in_flight import Turnstile
 from rollout.q_function import QFunction
-from rollout.types import Completion, Request, Sampling
+from rollout.types import NO_VERSION, Completion, Request, Sampling
 from rollout.weights import Weights, apply, together
-
-NO_VERSION = -1
-"""The policy version of an engine that was never given weights."""
 
 
 class Engine(ABC):
@@ -35,6 +33,9 @@ class Engine(ABC):
     name: ClassVar[str]
     can_play_q: ClassVar[bool] = False
     """Whether `sampling.beta` is heeded once there is a guide."""
+    can_update_in_flight: ClassVar[bool] = False
+    """Whether `load` may be called from another thread while `generate` is at work, and every token keeps the
+    version that drew it."""
 
     class Config(Settings):
         """The options of the engine in the recipe."""
@@ -52,6 +53,7 @@ class Engine(ABC):
         """The Q function that is played beside the model; None: the model alone."""
         self._policy_version = NO_VERSION
         self._tickets = count()
+        self._turnstile = Turnstile()
 
     @property
     def policy_version(self) -> int:
@@ -103,6 +105,8 @@ class Engine(ABC):
     def load(self, weights: Weights) -> str:
         """Takes new weights, also while completions are under way: their next token comes from the new ones.
 
+        Where `can_update_in_flight`, also from another thread than that of `generate`: between two steps.
+
         Returns:
             The digest of the weights, computed from the engine's own tensors.
 
@@ -110,8 +114,9 @@ class Engine(ABC):
             WeightsError: they do not fit; weights and version are as they were.
         """
         model = self.model
-        echoed = weights.digest if model is None else apply(weights, together(model, self.guide))
-        self.policy_version = weights.version
+        with self._turnstile.visit():
+            echoed = weights.digest if model is None else apply(weights, together(model, self.guide))
+            self.policy_version = weights.version
         return echoed
 
     def submit(self, request: Request) -> int:
@@ -146,7 +151,8 @@ class Engine(ABC):
         try:
             tickets = [self.submit(request) for request in requests]
             while self.has_work:
-                done.update(self.step())
+                with self._turnstile.turn():
+                    done.update(self.step())
         finally:
             self.clear()
         return [done[ticket] for ticket in tickets]

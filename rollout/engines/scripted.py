@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from antiphon.settings import Settings
 from rollout.engines.base import Engine
-from rollout.types import Completion, Request
+from rollout.types import Completion, Request, several
 
 
 class Line(Settings):
@@ -56,6 +56,7 @@ class _Playing:
             finish_reason="stop" if self.has_stop else "length",
             policy_version_min=min(self.policy_versions),
             policy_version_max=max(self.policy_versions),
+            policy_versions=several(self.policy_versions),
         )
 
 
@@ -64,6 +65,7 @@ class ScriptedEngine(Engine):
 
     name = "scripted"
     can_play_q = True  # Whatever guides it, it says its lines.
+    can_update_in_flight = True
 
     class Config(Engine.Config):
         lines: tuple[Line, ...] = Field(min_length=1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rollout.engines.guidance import Controls
 from rollout.engines.sampling import uniforms
-from rollout.types import Completion, Request
+from rollout.types import Completion, Request, several
 
 NO_TOKEN = -1
 
@@ -25,8 +25,6 @@ class Running:
     ticket: int
     request: Request
     stop_token_ids: tuple[int, ...]
-    policy_version: int
-    """The one that draws its first token."""
 
 
 class SlotTable:
@@ -89,14 +87,17 @@ class SlotTable:
         self._write_rows(rows, "uniform", draws, 0.0)
         self._widen("token_ids", self["uniform"].shape[1])
         self._widen("logprobs", self["uniform"].shape[1])
+        self._widen("versions", self["uniform"].shape[1])
         return rows
 
     def controls(self, rows: Tensor) -> Controls:
         """How these rows draw."""
         return Controls(**{field.name: self[field.name][rows] for field in fields(Controls)})
 
-    def record(self, rows: Tensor, token: Tensor, logprob: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds one drawn token to each of these rows.
+    def record(
+        self, rows: Tensor, token: Tensor, logprob: Tensor, policy_version: int
+    ) -> tuple[Tensor, Tensor]:
+        """Adds one token that this version drew to each of these rows.
 
         Returns:
             Which of them have ended, and which of them by a stop token: two masks like `rows`.
@@ -104,28 +105,31 @@ class SlotTable:
         drawn = self["num_drawn"][rows]
         self["token_ids"][rows, drawn] = token
         self["logprobs"][rows, drawn] = logprob
+        self["versions"][rows, drawn] = policy_version
         self["last_token"][rows] = token
         self["num_drawn"][rows] = drawn + 1
         has_stopped = (self["stops"][rows] == token[:, None]).any(1)
         return has_stopped | (drawn + 1 >= self["max_new_tokens"][rows]), has_stopped
 
-    def end(self, row: int, has_stopped: bool, policy_version: int) -> tuple[int, Completion]:
+    def end(self, row: int, has_stopped: bool) -> tuple[int, Completion]:
         """Frees the row.
 
         Returns:
-            The ticket and what was drawn, the last token by `policy_version`.
+            The ticket and what was drawn.
         """
         running = self._running[row]
         assert running is not None
         self._running[row] = None
         self._holes = sorted([*self._holes, row])
         num_drawn = int(self["num_drawn"][row])
+        versions = self["versions"][row, :num_drawn].tolist()
         return running.ticket, Completion(
             token_ids=tuple(self["token_ids"][row, :num_drawn].tolist()),
             logprobs=tuple(self["logprobs"][row, :num_drawn].tolist()),
             finish_reason="stop" if has_stopped else "length",
-            policy_version_min=min(running.policy_version, policy_version),
-            policy_version_max=max(running.policy_version, policy_version),
+            policy_version_min=min(versions),
+            policy_version_max=max(versions),
+            policy_versions=several(versions),
         )
 
     def compact(self) -> tuple[list[int], list[int]]:
@@ -187,4 +191,5 @@ _MANY_EACH = {
     "uniform": torch.float64,  # one number per token to come
     "token_ids": torch.int64,
     "logprobs": torch.float32,
+    "versions": torch.int64,
 }

@@ -32,11 +32,12 @@ class TorchEngine(Engine):
     Exact where it matters: positions are explicit, masks come from lengths, log-probabilities are read off
     the distribution that was drawn from, in float32, and a model's generation_config is never looked at.
     Keys and values of completions under way are computed anew after new weights, so that every token comes
-    from exactly one policy.
+    from exactly one policy, unless `keeps_cache` trades that for speed.
     """
 
     name = "torch"
     can_play_q = True
+    can_update_in_flight = True
 
     class Config(Engine.Config):
         num_slots: int = Field(64, ge=1)
@@ -52,6 +53,10 @@ class TorchEngine(Engine):
         """Whether a CPU decodes by kernels in C, built at the first start by the compiler of the machine
         (antiphon/native/), where the model is one that they know. Without a compiler, or where this is false,
         torch computes the same, more slowly; only rounding differs."""
+        keeps_cache: bool = False
+        """When new weights come midway, keep the keys and values that older ones computed. Spares a pass over
+        all that is under way; log-probabilities are still those of what was drawn from, but that is no longer
+        the distribution of any one policy version."""
 
     def __init__(self, config: Config, model: PreTrainedModel | None, eos_token_ids: tuple[int, ...]) -> None:
         """
@@ -110,7 +115,7 @@ class TorchEngine(Engine):
 
     def forget(self) -> None:
         self._shared = None
-        self._is_stale = True
+        self._is_stale = not self._settings.keeps_cache
         if self._fused is not None:
             self._fused.forget()
 
@@ -142,7 +147,6 @@ class TorchEngine(Engine):
             ticket=ticket,
             request=request,
             stop_token_ids=self.stop_token_ids(request),
-            policy_version=self.policy_version,
         )
 
     def _recompute(self) -> None:
@@ -214,9 +218,9 @@ class TorchEngine(Engine):
         token, logprob = draw(said.logits, advantages, controls, uniform, self._kernels)
         if not bool(logprob.isfinite().all()):
             self._refuse()
-        has_ended, has_stopped = table.record(rows, token, logprob)
+        has_ended, has_stopped = table.record(rows, token, logprob, self.policy_version)
         ended = zip(rows[has_ended].tolist(), has_stopped[has_ended].tolist(), strict=True)
-        return [table.end(row, stopped, self.policy_version) for row, stopped in ended]
+        return [table.end(row, stopped) for row, stopped in ended]
 
     def _refuse(self) -> None:
         # What is not finite would linger in the cache, where even masked positions spoil a sum.

@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from learner.batch import Batch
 from reward_service.types import Score, Status
-from rollout.types import FinishReason, Group, Prompt, Trajectory
+from rollout.types import NO_VERSION, FinishReason, Group, Prompt, Trajectory
 
 
 def trajectory(
@@ -35,7 +36,8 @@ def trajectory(
 def group(
     index: int, trajectories: Sequence[Trajectory], scores: Sequence[float], *, version: int = 0
 ) -> Group:
-    """A scored group of epoch 0; the prompt is what stands before the first action."""
+    """A scored group of epoch 0, all of it drawn by `version` unless its trajectories say who drew what; the
+    prompt is what stands before the first action."""
     first = trajectories[0]
     prompt = first.token_ids[: first.action_mask.index(True)]
     return Group(
@@ -43,9 +45,13 @@ def group(
         index=index,
         prompt=Prompt(id=str(index), token_ids=prompt, text=f"prompt {index}"),
         policy_version=version,
-        trajectories=tuple(trajectories),
+        trajectories=tuple(t if t.policy_versions else _drawn_by(version, t) for t in trajectories),
         scores=tuple(Score(id=f"{index}/{i}", status=Status.OK, value=s) for i, s in enumerate(scores)),
     )
+
+
+def _drawn_by(version: int, trajectory: Trajectory) -> Trajectory:
+    return replace(trajectory, policy_version_min=version, policy_version_max=version)
 
 
 def random_groups(
@@ -86,5 +92,5 @@ def batch_of(mask: Tensor, score: Tensor, group_numbers: Tensor | None = None) -
         score=score.double(),
         group=torch.arange(num_rows) if group_numbers is None else group_numbers,
         is_truncated=torch.zeros(num_rows, dtype=torch.bool),
-        policy_version=torch.zeros(num_rows, dtype=torch.int64),
+        token_version=torch.where(mask, 0, NO_VERSION),
     )

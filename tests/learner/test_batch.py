@@ -18,7 +18,7 @@ def test_a_batch_of_two_groups_by_hand() -> None:
     assert batch.score.tolist() == [1.0, 0.5]
     assert batch.group.tolist() == [0, 1]
     assert batch.is_truncated.tolist() == [False, True]
-    assert batch.policy_version.tolist() == [0, 3]
+    assert batch.token_version.tolist() == [[-1, -1, 0, 0], [-1, 3, -1, -1]]
 
 
 @pytest.mark.parametrize(

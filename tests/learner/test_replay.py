@@ -1,5 +1,6 @@
 """The door through which fresh groups come, and the replay that has nothing else."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,22 @@ def test_a_sweep_returns_what_is_older_than_the_lag_allows() -> None:
         queue.add(g)
     assert queue.sweep(version=5, max_lag=1) == [groups[0]]
     assert queue.draw(5).groups == (groups[1], groups[2])
+
+
+def test_a_group_is_as_old_as_its_oldest_token() -> None:
+    """Given out at version 2. One waited until version 4 was there, one went on from 3 with 4 and 5.
+
+    Mutations: its age by dispatch, or by its newest token.
+    """
+    queue = make_queue(1)
+    later = replace(group(0, [trajectory([1], [2])], [0.0], version=4), policy_version=2)
+    versions = {"policy_version_min": 3, "policy_version_max": 5, "policy_versions": (-1, 3, 4, 5)}
+    older = group(1, [replace(trajectory([1], [2, 2, 2]), **versions)], [0.0], version=2)
+    for g in (later, older):
+        queue.add(g)
+    assert queue.sweep(version=5, max_lag=2) == []
+    assert queue.sweep(version=5, max_lag=1) == [older]
+    assert queue.draw(5).groups == (later,)
 
 
 def test_state_survives_a_checkpoint_exactly(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Recorder:
                 logprobs=(-0.5 * number,) * min(self._num_tokens, request.sampling.max_new_tokens),
                 finish_reason="length" if self._num_tokens > request.sampling.max_new_tokens else "stop",
                 policy_version_min=number,
-                policy_version_max=number + 1,
+                policy_version_max=number,
             )
             for request in requests
         ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from reward_service.types import Score, Status, Usage
 from rollout import environment
-from rollout.types import Completion, FinishReason, Group, Prompt, Turn
+from rollout.types import Completion, FinishReason, Group, Prompt, Turn, several
 
 
 def prompt(token_ids: Sequence[int] = (5, 6, 7), **fields: Any) -> Prompt:
@@ -18,12 +18,15 @@ def completion(
     logprobs: Sequence[float] = (-0.5, -0.25),
     finish_reason: FinishReason = "stop",
 ) -> Completion:
+    """Drawn by version 3, the last of several tokens by version 4."""
+    versions = (3,) * (len(token_ids) - 1) + (4,) if len(token_ids) > 1 else (3,)
     return Completion(
         token_ids=tuple(token_ids),
         logprobs=tuple(logprobs),
         finish_reason=finish_reason,
         policy_version_min=3,
-        policy_version_max=4,
+        policy_version_max=versions[-1],
+        policy_versions=several(versions),
     )
 
 

@@ -35,10 +35,10 @@ def test_a_dialogue_is_prompt_action_observation_action_and_so_on() -> None:
     assert first.completion_text == f"11 {n} 12 {n} {n} 13"
 
 
-def test_policy_versions_span_all_turns() -> None:
+def test_each_action_keeps_the_version_that_drew_it_and_what_the_environment_says_has_none() -> None:
     first, *_ = play(Recorder())
-    # Versions 1 to 2, 2 to 3, 3 to 4.
-    assert (first.policy_version_min, first.policy_version_max) == (1, 4)
+    assert first.policy_versions == (-1, -1, -1, 1, -1, 2, -1, -1, 3)
+    assert (first.policy_version_min, first.policy_version_max) == (1, 3)
 
 
 def test_each_round_asks_for_all_dialogues_at_once_behind_their_own_tokens() -> None:

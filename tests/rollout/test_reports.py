@@ -17,6 +17,13 @@ def test_a_group_of_equal_raw_scores_is_constant_whatever_its_lengths():
     assert not GroupSummary.of(make_group([0.0, 1.0])).is_constant
 
 
+def test_a_summary_is_as_old_as_the_oldest_token_of_its_group():
+    """Given out at version 2, drawn by 4 and 3. Mutation: the version at dispatch."""
+    newer, older = (make_group([1.0], version=version).trajectories[0] for version in (4, 3))
+    group = replace(make_group([0.0, 1.0], version=2), trajectories=(newer, older))
+    assert GroupSummary.of(group).policy_version == 3
+
+
 def test_a_summary_survives_json_exactly():
     failed = FailedScore(number=2, status=Status.TIMEOUT, num_tokens=9, message="late")
     summary = GroupSummary.of(make_group([0.1, 1.0], epoch=2, index=5, version=7), (failed,))

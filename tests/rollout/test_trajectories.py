@@ -110,6 +110,17 @@ def test_a_write_that_fails_leaves_the_file_that_was_there(tmp_path: Path) -> No
     assert [g.index for g in trajectories.read_parquet(tmp_path)] == [0]
 
 
+def test_a_store_from_before_versions_were_kept_per_token_is_read() -> None:
+    """Mutation: demand every column of today."""
+    one_version = fakes.completion((8,), (-0.5,))
+    groups = [fakes.group(Turn(epoch=1, index=0, prompt=fakes.prompt()), [one_version, one_version])]
+    table = trajectories.to_table(groups)
+    older = table.drop_columns(["policy_versions"])
+    assert trajectories.from_table(older) == groups
+    with pytest.raises(ValueError, match="not a table of trajectories"):
+        trajectories.from_table(older.drop_columns(["logprobs"]))
+
+
 def test_torn_or_foreign_tables_are_refused(tmp_path: Path) -> None:
     table = trajectories.to_table([group(0, 3)])
     for rows in ([1, 2], [0, 2]):

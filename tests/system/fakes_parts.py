@@ -65,6 +65,46 @@ class OnceKilledEngine(TorchEngine):
         return super().step()
 
 
+class OverlappedEngine(TorchEngine):
+    """An engine whose nth call is under way when the next version comes: after two steps it waits for it."""
+
+    name: ClassVar[str] = "overlapped"
+
+    class Config(TorchEngine.Config):
+        number: int
+        """The call that waits, counted from 1."""
+
+    num_calls = 0
+    num_steps = 0
+
+    def generate(self, requests):
+        self.num_calls += 1
+        self.num_steps = 0
+        return super().generate(requests)
+
+    @property
+    def has_work(self):
+        """Asked between two steps, when weights may come."""
+        if self.num_calls == self.config.number and self.num_steps == 2:
+            held, deadline_s = self.policy_version, time.monotonic() + 60.0
+            while self.policy_version == held:
+                assert time.monotonic() < deadline_s, "no new weights while a completion was under way"
+                time.sleep(0.002)
+        return super().has_work
+
+    def step(self):
+        ended = super().step()
+        self.num_steps += 1
+        return ended
+
+
+class UnreachableEngine(TorchEngine):
+    """Takes weights only while nothing is under way."""
+
+    name: ClassVar[str] = "unreachable"
+    can_update_in_flight: ClassVar[bool] = False
+
+
 def made(marker: Path) -> bool:
     """Whether this process made the file; of several that try at once, one does."""
     try:

@@ -55,6 +55,13 @@ def changed(recipe, tmp_path, **sections):
         ({"algorithm__gama": 1.0}, ["algorithm.gama is not a setting", "did you mean 'gamma'?"]),
         ({"rollout__engine": {"name": "trch"}}, ["'trch'", "did you mean 'torch'?"]),
         ({"rollout__engine": {"name": "torch", "slots": 1}}, ["rollout.engine.slots is not a setting"]),
+        (
+            {
+                "rollout__engine": {"name": f"{HERE}:UnreachableEngine"},
+                "rollout__is_updating_in_flight": True,
+            },
+            ["rollout.is_updating_in_flight is true", "the unreachable engine takes weights only while"],
+        ),
         ({"reward__components": [{"name": "exact_mach"}]}, ["'exact_mach'", "did you mean 'exact_match'?"]),
         ({"reward__components": [{"name": "nowhere.rewards:f"}]}, ["cannot be imported"]),
         ({"reward__components": [{"name": f"{HERE}:by_txt"}]}, ["did you mean 'by_text'?"]),

@@ -116,6 +116,44 @@ def test_with_lag_actors_play_ahead_within_the_bound_and_stamps_are_those_of_dis
     assert_every_sample_has_its_own_score(run_dir)
 
 
+def test_without_lag_nothing_is_under_way_when_weights_come_in_flight(recipe, whole, tmp_path):
+    """The same run, bit for bit, though weights come in a thread of their own."""
+    changes = settings(**ON_RAY, rollout__num_actors=1, rollout__is_updating_in_flight=True)
+    assert run_cli("train", recipe, "--run-dir", tmp_path / "run", *changes) == 0
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_new_weights_reach_an_actor_in_the_middle_of_its_completions(recipe, tmp_path):
+    """Two tasks of the first measurement, two of the first update; the fifth waits for the weights that come
+    of it, and the sixth begins with them.
+
+    Mutations: let weights queue behind tasks; lose the versions on the way to the store.
+    """
+    run_dir = tmp_path / "run"
+    changes = settings(
+        **ON_RAY,
+        rollout__num_actors=1,
+        rollout__max_lag=1,
+        rollout__is_updating_in_flight=True,
+        rollout__engine={"name": f"{HERE}:OverlappedEngine", "number": 5},
+        # No token ends a completion before its fourth: the id is none of the model's.
+        rollout__sampling={"max_new_tokens": 4, "stop_token_ids": [10_000]},
+        run__num_updates=2,
+    )
+    assert run_cli("train", recipe, "--run-dir", run_dir, *changes) == 0
+    stored = {group.key: group for group in read_parquet(run_dir / "trajectories")}
+    # Behind the prompt: four tokens, two of version 0 and two of version 1.
+    drawn_by = Counter(t.policy_versions[-4:] for g in stored.values() for t in g.trajectories)
+    assert drawn_by == {(0, 0, 1, 1): 4, (): 12}
+    first, second = updates(run_dir)
+    assert (first["lag/several_share"], first["lag/token_mean"]) == (0.0, 0.0)
+    # Four samples of eight were drawn by both versions, half of their tokens by version 0.
+    # The learner is at 1.
+    assert (second["lag/several_share"], second["lag/token_mean"]) == (0.5, 0.25)
+    assert (second["lag/mean"], second["lag/max"]) == (0.5, 1.0)
+    assert_every_sample_has_its_own_score(run_dir)
+
+
 def test_actors_that_always_die_end_the_run_by_name(recipe, tmp_path):
     run_dir = tmp_path / "run"
     engine = {"name": f"{HERE}:DyingEngine"}
