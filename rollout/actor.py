@@ -5,6 +5,7 @@ Groups are put into the object store of the node that made them; only the report
 
 import time
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import ray
@@ -18,12 +19,12 @@ from rollout.worker import Worker
 
 WEIGHTS_DEADLINE_S = 600.0
 """For pulling the weights from another node."""
-OWN_THREAD: dict[str, Any] = {"concurrency_groups": {"weights": 1}}
-"""Behind two stars, because Ray's annotations do not know the option."""
+SEVERAL_THREADS: dict[str, Any] = {"max_concurrency": 4}
+"""Two tasks, weights and a ping at once. Behind two stars: Ray's annotations do not know the option."""
 
 
 class _Shell:
-    """What both kinds of actor do."""
+    """What both kinds of actor do. RLlib's manager calls everything through `apply`."""
 
     def __init__(self, make_worker: Callable[[], Worker], num_threads: int, meters: Meters) -> None:
         torch.set_num_threads(num_threads)
@@ -43,8 +44,8 @@ class _Shell:
         self._count(result.report)
         return result.report, [ray.put(to_table(result.groups))]
 
-    def _swap(self, weights: list[ray.ObjectRef]) -> str:
-        """The weights for those behind the reference; returns the digest of what is held afterwards.
+    def load(self, weights: list[ray.ObjectRef]) -> str:
+        """Swap the weights for those behind the reference; returns the digest of what is held afterwards.
 
         The reference comes in a list, so that the transfer happens here and not in the caller's queue.
         """
@@ -70,14 +71,16 @@ class RolloutActor(_Shell):
     Not restarted by Ray: a restarted actor would answer with the weights it was built with.
     """
 
-    def load(self, weights: list[ray.ObjectRef]) -> str:
-        return self._swap(weights)
 
-
-@ray.remote(max_restarts=0, max_task_retries=0, **OWN_THREAD)
+@ray.remote(max_restarts=0, max_task_retries=0, **SEVERAL_THREADS)
 class InFlightActor(_Shell):
-    """Takes weights in a thread of their own, as soon as they are there: between two steps of its engine."""
+    """Takes weights as soon as they are there: between two steps of its engine."""
 
-    @ray.method(concurrency_group="weights")
-    def load(self, weights: list[ray.ObjectRef]) -> str:
-        return self._swap(weights)
+    def __init__(self, make_worker: Callable[[], Worker], num_threads: int, meters: Meters) -> None:
+        super().__init__(make_worker, num_threads, meters)
+        self._at_work = Lock()
+
+    def run(self, task: Task) -> tuple[TaskReport, list[ray.ObjectRef]]:
+        """One task at a time."""
+        with self._at_work:
+            return super().run(task)
