@@ -21,7 +21,7 @@ def check_playing(recipe: Recipe, algorithm: Algorithm, engine: type[Engine]) ->
     """
     Raises:
         UserError: sampling that the learner cannot learn from, β without a Q function to weigh, or an engine
-            that cannot play one, is not installed, cannot draw like this, or take weights when it is asked to.
+            that cannot play one, is not installed, cannot draw like this, or takes no weights in flight.
     """
     name = recipe.algorithm["name"]
     if algorithm.plays_q and not engine.can_play_q:

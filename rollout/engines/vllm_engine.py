@@ -15,10 +15,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from antiphon.errors import UserError
-from rollout.engines.base import NO_VERSION, Engine
+from rollout.engines.base import Engine
 from rollout.engines.vllm_start import INSTALL, installed, refusals, require_installed, start
 from rollout.engines.vllm_tensors import REMEDY, named_tensors, require_same_tensors, turned_names
-from rollout.types import Completion, Request, Sampling
+from rollout.types import NO_VERSION, Completion, Request, Sampling, several
 from rollout.weights import Weights, apply
 
 LEAST_TEMPERATURE = 0.01
@@ -53,6 +53,7 @@ class Drawing:
             finish_reason="stop" if self.token_ids[-1] in self.stop_token_ids else "length",
             policy_version_min=min(self.policy_versions),
             policy_version_max=max(self.policy_versions),
+            policy_versions=several(self.policy_versions),
         )
 
 
