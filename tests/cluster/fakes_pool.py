@@ -3,13 +3,17 @@
 import os
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import ray
 
 from cluster.ports import Published
 from cluster.ray_rollouts import RayRollouts
+from rollout.actor import InFlightActor
+from rollout.reports import TaskReport
 from rollout.types import Sampling, Task
+from rollout.worker import TaskResult
 from tests.cluster.fakes_ray import PlayingActor
 
 
@@ -22,11 +26,17 @@ class Pools:
         """Called at every event."""
         self._opened: list[RayRollouts] = []
 
-    def open(self, *manners: dict[str, str], num_actors: int = 2, **limits: Any) -> RayRollouts:
-        """A pool whose first actors have these manners; all later ones behave."""
+    def open(
+        self,
+        *manners: dict[str, str],
+        num_actors: int = 2,
+        make_actor: Callable[[], Any] | None = None,
+        **limits: Any,
+    ) -> RayRollouts:
+        """A pool whose first actors have these manners; all later ones behave. Or one of other actors."""
         waiting = list(manners)
 
-        def make_actor() -> Any:
+        def make_playing() -> Any:
             manner = waiting.pop(0) if waiting else None
             place = {"elsewhere": 1} if manner == "nowhere" else None
             return PlayingActor.options(num_cpus=0, resources=place).remote(
@@ -40,7 +50,7 @@ class Pools:
             "publish_deadline_s": 60.0,
         }
         rollouts = RayRollouts(
-            make_actor,
+            make_actor or make_playing,
             num_actors,
             on_event=self._hear,
             **{**numbers, **limits},
@@ -59,6 +69,47 @@ class Pools:
     def close(self) -> None:
         for rollouts in self._opened:
             rollouts.close()
+
+
+class OverlappedWorker:
+    """Its first task is under way until version 1 is there; reports say with which versions they began and
+    ended, in the place of seconds."""
+
+    def __init__(self) -> None:
+        self._version, self._num_tasks, self._is_at_work = -1, 0, False
+
+    def load(self, weights: Any) -> str:
+        self._version = weights.version
+        return str(weights.digest)
+
+    def run(self, task: Task) -> TaskResult:
+        assert not self._is_at_work, "two tasks at a time"
+        self._is_at_work, began, deadline_s = True, self._version, time.monotonic() + 60.0
+        self._num_tasks += 1
+        while self._num_tasks == 1 and self._version < 1:
+            assert time.monotonic() < deadline_s, "no weights while a task was under way"
+            time.sleep(0.002)
+        self._is_at_work = False
+        report = TaskReport(task=task, groups=(), dropped=(), generate_s=began, score_s=self._version)
+        return TaskResult(groups=(), report=report)
+
+
+class Unread:
+    """Meters that nobody looks at."""
+
+    def add(self, name: str, amount: float) -> None: ...
+
+    def set(self, name: str, value: float) -> None: ...
+
+
+def overlapped_actor() -> Any:
+    return InFlightActor.options(num_cpus=0).remote(OverlappedWorker, 1, Unread())
+
+
+def published_object(version: int) -> Published:
+    """For workers that look at the attributes of their weights."""
+    weights = SimpleNamespace(version=version, digest=f"digest {version}")
+    return Published(version=version, digest=weights.digest, size_bytes=1, weights=[ray.put(weights)])
 
 
 def published(version: int) -> Published:

@@ -64,6 +64,19 @@ def test_weights_are_taken_between_tasks_and_the_stamps_stay_those_of_dispatch(o
     assert made.held_versions(rollouts) == [1]
 
 
+def test_in_flight_weights_are_taken_and_confirmed_in_the_middle_of_a_task(open_pool):
+    """The first task ends only with version 1. Mutations: an actor with one thread; tasks side by side."""
+    rollouts, events = open_pool(num_actors=1, make_actor=made.overlapped_actor)
+    rollouts.load(made.published_object(0))
+    for number in (1, 2):
+        rollouts.submit(made.task(number, version=0))
+    rollouts.load(made.published_object(1))
+    arrived = made.collect(rollouts, 2)
+    assert sorted(a.report.task.id for a in arrived) == [1, 2]
+    assert sorted((a.report.generate_s, a.report.score_s) for a in arrived) == [(0, 1), (1, 1)]
+    assert events == []
+
+
 def test_an_actor_that_holds_other_weights_is_replaced(open_pool):
     """S8a: the digest that an actor echoes is compared. Mutation: trust every answer."""
     rollouts, events = open_pool({}, {"load": "lie"})
