@@ -7,12 +7,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
 from antiphon.cpu_linear import PackedLinear
+from antiphon.native.build import NotBuilt
+from antiphon.native.kernels import Kernels
 from rollout.engines.fused import FusedDecoder, is_known
 from rollout.engines.kv_cache import SlotCache
 from rollout.engines.native_decoder import NativeDecoder, best_decoder
 from rollout.engines.passes import Said, read
-from antiphon.native.build import NotBuilt
-from antiphon.native.kernels import Kernels
 from rollout.weights import apply, pack
 from tests.rollout.fakes_engines import NUM_WORDS, tiny_model
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn import functional
 
+from antiphon.native import build
+from antiphon.native.build import NotBuilt, library
+from antiphon.native.kernels import Common, Kernels
 from rollout.engines.drawing import draw
 from rollout.engines.guidance import Controls, played
 from rollout.engines.native_decoder import find_kernels
 from rollout.engines.sampling import distribution, pick
-from antiphon.native import build
-from antiphon.native.build import NotBuilt, library
-from antiphon.native.kernels import Common, Kernels
 from tests.rollout.fakes_engines import tiny_model
 
 DTYPES = [torch.float32, torch.bfloat16]

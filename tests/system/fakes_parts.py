@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
+from antiphon.lease import Lease
 from rollout.engines.torch_engine import TorchEngine
 
 
@@ -154,4 +155,18 @@ class GatedEngine(TorchEngine):
             (self.config.folder / f"at_{self.policy_version}_{os.getpid()}").touch()
             while (self.config.folder / f"hold_{self.policy_version}").exists():
                 time.sleep(0.05)
+        return super().step()
+
+
+class UsurpingEngine(TorchEngine):
+    """An engine that, in a generation with version 2, does to its run what another attempt would do."""
+
+    name: ClassVar[str] = "usurping"
+
+    class Config(TorchEngine.Config):
+        run_dir: Path
+
+    def step(self):
+        if self.policy_version == 2 and Lease.next_of(self.config.run_dir).number == 2:
+            Lease.next_of(self.config.run_dir).claim()
         return super().step()

@@ -59,7 +59,7 @@ def test_a_new_attempt_goes_on_while_the_old_one_still_lives(frozen, whole):
 
 
 def test_an_old_attempt_that_wakes_up_writes_nothing_and_says_why(frozen):
-    """Mutation: the learner stores trajectories without looking, or the driver writes a post-mortem."""
+    """Mutation: the driver writes a post-mortem without looking."""
     run_dir, before, code, told = frozen
     assert code == 3
     assert "attempt 2 (host" in told
@@ -81,6 +81,16 @@ def test_each_attempt_and_each_checkpoint_says_which_it_was(frozen):
         "step_000003": 2,
         "step_000004": 2,
     }
+
+
+def test_the_learner_looks_before_it_stores_what_it_learned_from(recipe, tmp_path):
+    """Mutation: the learner stores without looking, or is built without the lease."""
+    run_dir = tmp_path / "run"
+    engine = {"name": "tests.system.fakes_parts:UsurpingEngine", "run_dir": str(run_dir)}
+    assert run_cli("train", recipe, "--run-dir", run_dir, *settings(rollout__engine=engine)) == 3
+    assert sorted(p.name for p in run_dir.glob("trajectories/*")) == ["version=000000", "version=000001"]
+    assert sorted(p.name for p in run_dir.glob("checkpoints/*"))[-1] == "step_000002"
+    assert not (run_dir / "summary.json").exists()
 
 
 class Raced(RunDir):
