@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 
+from antiphon.lease import Lease
 from cluster.evaluation import Evaluator
 from cluster.inline import InlineLearner, Later
 from cluster.journal import Journal
@@ -98,6 +99,9 @@ class Ahead:
     def load(self, published: Published) -> None:
         self._worker.load(published.weights)
 
+    def vitals(self) -> dict[str, float]:
+        return {}
+
     def describe(self) -> str:
         return "actors that need no time"
 
@@ -140,7 +144,7 @@ def train(lag: int, way: str, seed: int, options: argparse.Namespace) -> Result:
     plan = prepare(load_recipe(RECIPE, [*FIXED, *settings, *options.settings]))
     told: list[Mapping[str, float]] = []
     start_s = time.monotonic()
-    loop = build_loop(plan, options.out / f"{name(lag, way, seed)}_trajectories", told)
+    loop = build_loop(plan, options.out / name(lag, way, seed), told)
     loop.show(0)
     before = loop.measure().value
     loop.run(lambda version: None)
@@ -160,11 +164,12 @@ def train(lag: int, way: str, seed: int, options: argparse.Namespace) -> Result:
     )
 
 
-def build_loop(plan: Plan, trajectories: Path, told: list[Mapping[str, float]]) -> Loop:
-    """The loop of a run, whose numbers of each update are put into `told`."""
-    recipe = plan.recipe
+def build_loop(plan: Plan, folder: Path, told: list[Mapping[str, float]]) -> Loop:
+    """The loop of a run in this folder, whose numbers of each update are put into `told`."""
+    recipe, lease = plan.recipe, Lease.next_of(folder)
+    lease.claim()
     rewards = open_rewards(recipe.reward)
-    process = build_learner_process(recipe, tuple(plan.pairs), trajectories, plan.limits)
+    process = build_learner_process(recipe, tuple(plan.pairs), folder / "trajectories", plan.limits, lease)
     return Loop(
         rule=DispatchRule.of(recipe, is_group_relative=plan.algorithm.is_group_relative),
         stream=PromptStream(plan.train, recipe.run.seed),
