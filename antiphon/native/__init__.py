@@ -1,4 +1,5 @@
-"""What a decode step does beside its matrix products, in C, for CPUs: built by the compiler of the machine.
+"""Kernels in C for CPUs, built by the compiler of the machine: for decoding, and for log-probabilities.
 
-Called by the torch engine; knows nothing of models and requests. Where nothing can be built, torch does it.
+Called by the torch engine and by the learner's log-probabilities; knows nothing of models and requests. Where
+nothing can be built, torch computes the same.
 """

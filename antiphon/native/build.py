@@ -1,4 +1,4 @@
-"""Builds decode.c with the C compiler of this machine, for this machine, once; called by kernels.py.
+"""Builds kernels.c with the C compiler of this machine, for this machine, once; called by kernels.py.
 
     ~/.cache/antiphon/native/<digest of source, compiler and processor>.so
     ($ANTIPHON_CACHE replaces ~/.cache/antiphon)
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 HERE = Path(__file__).parent
-SOURCES = ("decode.c", "decode_body.h")
+SOURCES = ("kernels.c", "kernels_body.h")
 FLAGS = [
     *("-std=gnu11", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fPIC"),
     # Sums may be taken in any order, as torch takes them. Not -ffast-math: that changes the whole process.
@@ -99,8 +99,8 @@ def _digest(compiler: str, openmp: str) -> str:
 
 def _build(compiler: str, openmp: str, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        part, whole = Path(folder, "decode.o"), Path(folder, "decode.so")
-        _run([compiler, *FLAGS, "-c", str(HERE / "decode.c"), "-o", str(part)])
+        part, whole = Path(folder, "kernels.o"), Path(folder, "kernels.so")
+        _run([compiler, *FLAGS, "-c", str(HERE / "kernels.c"), "-o", str(part)])
         _run([compiler, "-shared", str(part), openmp, "-lm", "-o", str(whole)])
         whole.replace(target)
 

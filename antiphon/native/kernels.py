@@ -1,24 +1,29 @@
-"""The functions of decode.c as functions of tensors; called by the decoder for CPUs.
+"""The functions of kernels.c as functions of tensors; called by the decoder for CPUs, and by the learner.
 
-Shapes: n rows, H width, A attention heads in G groups of keys and values, D width of a head, C positions,
-F width of the layer in between. All tensors are contiguous, on the CPU, and of the dtype of the kernels.
+Shapes: n or N rows, V words, H width, A attention heads in G groups of keys and values, D width of a head, C
+positions, F width of the layer in between. All tensors are contiguous, on the CPU, and of the dtype of the
+kernels.
 """
 
 import ctypes
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from antiphon.native.build import library
+from antiphon.native.build import NotBuilt, library
+
+_log = logging.getLogger(__name__)
 
 _Pointer, _Long, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
 class _Attention(ctypes.Structure):
-    """struct attention of decode.c."""
+    """struct attention of kernels.c."""
 
     _fields_: ClassVar[Sequence[tuple[str, type]]] = [
         *((name, _Pointer) for name in ("cosine", "sine", "position", "query_norm", "key_norm")),
@@ -29,8 +34,28 @@ class _Attention(ctypes.Structure):
     ]
 
 
+_ARGUMENTS: dict[str, list[Any]] = {
+    "add_norm": [_Pointer, _Pointer, _Pointer, _Float, _Pointer, _Long, _Long],
+    "gated": [_Pointer, _Pointer, _Long, _Long],
+    "attend": [_Pointer] * 5,
+    "spread": [_Pointer] * 5,
+    "draw": [_Pointer] * 5 + [_Long, _Long],
+    "token_logprobs": [_Pointer, _Float, *[_Pointer] * 4, _Long, _Long],
+    "token_logprobs_back": [_Pointer, _Float, *[_Pointer] * 6, _Long, _Long],
+}
+"""Of the functions of kernels.c, without the type behind their names."""
+
+
 class Kernels:
-    """What a decode step needs beside its products, for one dtype."""
+    """The kernels for one dtype."""
+
+    _add_norm: Any
+    _gated: Any
+    _attend: Any
+    _spread: Any
+    _draw: Any
+    _token_logprobs: Any
+    _token_logprobs_back: Any
 
     dtypes: ClassVar[dict[torch.dtype, str]] = {torch.float32: "float", torch.bfloat16: "bfloat16"}
 
@@ -42,17 +67,10 @@ class Kernels:
         """
         self.dtype = dtype
         suffix, functions = self.dtypes[dtype], library()
-        self._add_norm = functions[f"add_norm_{suffix}"]
-        self._add_norm.argtypes = [_Pointer, _Pointer, _Pointer, _Float, _Pointer, _Long, _Long]
-        self._gated = functions[f"gated_{suffix}"]
-        self._gated.argtypes = [_Pointer, _Pointer, _Long, _Long]
-        self._attend = functions[f"attend_{suffix}"]
-        self._spread = functions[f"spread_{suffix}"]
-        self._attend.argtypes = self._spread.argtypes = [_Pointer] * 5
-        self._draw = functions[f"draw_{suffix}"]
-        self._draw.argtypes = [_Pointer] * 5 + [_Long, _Long]
-        for function in (self._add_norm, self._gated, self._attend, self._spread, self._draw):
-            function.restype = None
+        for name, arguments in _ARGUMENTS.items():
+            function = functions[f"{name}_{suffix}"]
+            function.argtypes, function.restype = arguments, None
+            setattr(self, f"_{name}", function)
 
     def add_norm(self, hidden: Tensor, delta: Tensor | None, weight: Tensor, epsilon: float) -> Tensor:
         """hidden += delta, in place; returns hidden / sqrt(mean(hidden²) + ε) · weight, [n, H] as all but
@@ -151,6 +169,43 @@ class Kernels:
         self._draw(*pointers, num_rows, num_words)
         return token, logprob
 
+    def token_logprobs(
+        self, logits: Tensor, token_ids: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of z = scale · logits [N, V] and words [N] int64 in [0, V): the log-probability of each word, the
+        entropy of its distribution, and log Σ exp z; [N] float32 each."""
+        self._check(logits)
+        if token_ids.shape != logits.shape[:1] or token_ids.dtype != torch.int64:
+            raise ValueError(f"logits {list(logits.shape)} need one word each, got {list(token_ids.shape)}")
+        if len(logits) and not 0 <= int(token_ids.min()) <= int(token_ids.max()) < logits.shape[1]:
+            raise IndexError(f"a word is not in [0, {logits.shape[1]})")
+        words = token_ids.contiguous()
+        logprob, entropy, log_norm = torch.empty(3, len(logits))
+        pointers = (x.data_ptr() for x in (words, logprob, entropy, log_norm))
+        self._token_logprobs(logits.data_ptr(), scale, *pointers, *logits.shape)
+        return logprob, entropy, log_norm
+
+    def token_logprobs_back(
+        self,
+        logits: Tensor,
+        token_ids: Tensor,
+        scale: float,
+        entropy: Tensor,
+        log_norm: Tensor,
+        by_logprob: Tensor,
+        by_entropy: Tensor,
+    ) -> Tensor:
+        """The gradient [N, V] with respect to the logits, from those [N] with respect to log-probability and
+        entropy."""
+        self._check(logits)
+        columns = [x.contiguous() for x in (token_ids, entropy, log_norm, by_logprob, by_entropy)]
+        if any(len(x) != len(logits) for x in columns) or any(x.dtype != torch.float32 for x in columns[1:]):
+            raise ValueError("entropies, norms and gradients are one float32 for each row of the logits")
+        grad = torch.empty_like(logits)
+        pointers = (x.data_ptr() for x in (*columns, grad))
+        self._token_logprobs_back(logits.data_ptr(), scale, *pointers, *logits.shape)
+        return grad
+
     def _check(self, *tensors: Tensor) -> None:
         for tensor in tensors:
             if tensor.dtype != self.dtype or not tensor.is_contiguous() or tensor.device.type != "cpu":
@@ -194,3 +249,15 @@ class Common:
                 epsilon=self.epsilon,
             )
         )
+
+
+@cache
+def kernels_for(dtype: torch.dtype, device: str) -> Kernels | None:
+    """The kernels for tensors of this kind; None, with one warning for a CPU, where there are none."""
+    if device != "cpu" or dtype not in Kernels.dtypes:
+        return None
+    try:
+        return Kernels(dtype)
+    except NotBuilt as why:
+        _log.warning("computing on this CPU is slower than it could be: %s", why)
+        return None

@@ -1,9 +1,14 @@
-"""Log-probabilities and entropies of taken tokens from logits: few passes over them, little memory."""
+"""Log-probabilities and entropies of taken tokens from logits: few passes over them, little memory.
+
+On a CPU by native kernels where they can be built (antiphon/native/), else by torch.
+"""
 
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from antiphon.native.kernels import kernels_for
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -14,19 +19,28 @@ class _TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, token_ids: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        ctx.scale, ctx.kernels = scale, kernels_for(logits.dtype, logits.device.type)
+        if ctx.kernels is not None:
+            logits = logits.contiguous()
+            logprob, entropy, log_norm = ctx.kernels.token_logprobs(logits, token_ids, scale)
+            ctx.save_for_backward(logits, token_ids, log_norm, entropy)
+            return logprob, entropy
         scaled = _scaled(logits, scale)
         log_norm = scaled.logsumexp(dim=1, keepdim=True)
         logprob = scaled.gather(1, token_ids[:, None]) - log_norm
         probs = torch.exp(scaled - log_norm)
         entropy = log_norm.squeeze(1) - torch.linalg.vecdot(probs, scaled)
         ctx.save_for_backward(logits, token_ids, log_norm, entropy)
-        ctx.scale = scale
         return logprob.squeeze(1), entropy
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_logprob: Tensor, grad_entropy: Tensor) -> tuple[Tensor, None, None]:
         logits, token_ids, log_norm, entropy = ctx.saved_tensors
+        if ctx.kernels is not None:
+            grads = grad_logprob.float(), grad_entropy.float()
+            columns = token_ids, ctx.scale, entropy, log_norm, *grads
+            return ctx.kernels.token_logprobs_back(logits, *columns), None, None
         log_probs = _scaled(logits, ctx.scale) - log_norm
         grad = log_probs.exp()
         if bool(grad_entropy.any()):

@@ -7,7 +7,6 @@ stored.
 Shapes as in fused.py; B prompts, padded to T tokens.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,6 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from antiphon.cpu_linear import PackedLinear, can_pack
-from antiphon.native.build import NotBuilt
 from antiphon.native.kernels import Common, Kernels
 from rollout.engines.fused import Attention, FusedDecoder, is_known
 from rollout.engines.kv_cache import SlotCache
@@ -26,8 +24,6 @@ from rollout.engines.passes import Prefilled, Said, TokenIds, padded
 
 Attend = Callable[[Tensor, Attention, int], Tensor]
 """What the heads [n, A + 2G, D] of a layer, of which the number is given too, see: [n, A·D]."""
-
-_log = logging.getLogger(__name__)
 
 
 class NativeDecoder(FusedDecoder):
@@ -111,17 +107,6 @@ class NativeDecoder(FusedDecoder):
             return layer
         self._packed.append(PackedLinear(layer))
         return self._packed[-1]
-
-
-def find_kernels(model: PreTrainedModel) -> Kernels | None:
-    """Kernels for the dtype of a model on a CPU; None, after a warning, where they cannot be built."""
-    if model.device.type != "cpu" or model.dtype not in Kernels.dtypes:
-        return None
-    try:
-        return Kernels(model.dtype)
-    except NotBuilt as why:
-        _log.warning("decoding is slower than it could be: %s", why)
-        return None
 
 
 def best_decoder(model: PreTrainedModel, kernels: Kernels | None) -> FusedDecoder | None:

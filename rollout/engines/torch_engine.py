@@ -15,10 +15,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from antiphon.cpu_linear import speed_up
+from antiphon.native.kernels import kernels_for
 from rollout.engines.base import Engine
 from rollout.engines.drawing import draw
 from rollout.engines.kv_cache import SlotCache
-from rollout.engines.native_decoder import NativeDecoder, best_decoder, find_kernels
+from rollout.engines.native_decoder import NativeDecoder, best_decoder
 from rollout.engines.passes import Prefilled, Said, TokenIds, decode, prefill, read
 from rollout.engines.slots import Running, SlotTable
 from rollout.engines.support import require_same_answer, require_same_states, require_supported
@@ -70,7 +71,7 @@ class TorchEngine(Engine):
         require_supported(model)
         self._model = model.eval()
         speed_up(model)
-        self._kernels = find_kernels(model) if config.is_native else None
+        self._kernels = kernels_for(model.dtype, model.device.type) if config.is_native else None
         self._fused = best_decoder(model, self._kernels)
         require_same_answer(model, self._fused)
         self._settings = config

@@ -53,6 +53,38 @@ def test_half_precision_logits_are_computed_in_fp32() -> None:
     assert logprob.dtype == entropy.dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_words", [3, 256, 700])
+def test_values_and_gradients_in_the_dtypes_of_training_are_those_of_the_plain_formula(
+    dtype: torch.dtype, num_words: int
+) -> None:
+    """One word of each row is impossible. Mutations: H left out of the slope; the scale left out of it."""
+    torch.manual_seed(0)
+    logits = (torch.randn(40, num_words) * 3).to(dtype)
+    logits[:, 1] = -1e4
+    token_ids = torch.randint(2, num_words, (40,))
+    weights = torch.randn(2, 40)
+    found = []
+    for compute, start in ((token_logprobs, logits), (_plainly, logits.double())):
+        own = start.clone().requires_grad_()
+        scaled = (own, token_ids, 0.7) if compute is token_logprobs else (own * 0.7, token_ids)
+        logprob, entropy = compute(*scaled)
+        (grad,) = torch.autograd.grad((logprob * weights[0] + entropy * weights[1]).sum(), own)
+        found.append((logprob, entropy, grad))
+    (logprob, entropy, grad), plain = found
+    torch.testing.assert_close(logprob.double(), plain[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(entropy.double(), plain[1], atol=1e-5, rtol=1e-5)
+    bound = 1e-6 if dtype == torch.float32 else 2**-8
+    torch.testing.assert_close(grad.double(), plain[2], atol=bound, rtol=2 * torch.finfo(dtype).eps)
+
+
+def test_a_token_outside_the_vocabulary_is_refused() -> None:
+    """C would read what lies beside. Mutation: leave the check away."""
+    for token in (-1, 5):
+        with pytest.raises((IndexError, RuntimeError)):
+            token_logprobs(torch.zeros(1, 5), torch.tensor([token]))
+
+
 def test_more_tokens_than_logits_are_refused() -> None:
     """S2: gather would silently take the first rows."""
     with pytest.raises(ValueError, match="token_ids"):

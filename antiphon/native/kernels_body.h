@@ -1,4 +1,19 @@
-/* Included by decode.c once for each type STORED; NAME(x) is x with the type's name behind it. */
+/* Included by kernels.c once for each type STORED; NAME(x) is x with the type's name behind it. */
+
+/* The highest of scale · x, in lanes: as one running maximum the compiler may not split it. */
+INLINE float NAME(highest)(const STORED *x, float scale, long num) {
+    float lane[LANES], top = -INFINITY;
+    long i = 0;
+    for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;
+    for (; i + LANES <= num; i += LANES)
+        for (int j = 0; j < LANES; j++) {
+            float value = NAME(load)(x + i + j) * scale;
+            lane[j] = value > lane[j] ? value : lane[j];
+        }
+    for (; i < num; i++) top = NAME(load)(x + i) * scale > top ? NAME(load)(x + i) * scale : top;
+    for (int j = 0; j < LANES; j++) top = lane[j] > top ? lane[j] : top;
+    return top;
+}
 
 /* Root of the mean square, inverted. */
 INLINE float NAME(inverse_rms)(const STORED *x, long width, float epsilon) {
@@ -77,14 +92,14 @@ void NAME(spread)(const struct attention *a, const STORED *heads, STORED *querie
 /* seen = softmax(keys · query) · values, over `length` positions. */
 INLINE void NAME(look)(const float *query, const STORED *keys, const STORED *values, long length, int width,
                        float *weight, float *seen) {
-    float highest = -INFINITY, total = 0;
+    float total = 0;
     for (long l = 0; l < length; l++) {
         float sum = 0;
         for (int d = 0; d < width; d += 64 / sizeof(STORED)) __builtin_prefetch(values + l * width + d);
         for (int d = 0; d < width; d++) sum += query[d] * NAME(load)(keys + l * width + d);
         weight[l] = sum;
     }
-    for (long l = 0; l < length; l++) highest = weight[l] > highest ? weight[l] : highest;
+    const float highest = highest_float(weight, 1.0f, length);
     for (long l = 0; l < length; l++) total += weight[l] = exponential(weight[l] - highest);
     for (int d = 0; d < width; d++) seen[d] = 0;
     for (long l = 0; l < length; l++)
@@ -149,12 +164,9 @@ INLINE void NAME(draw_row)(const STORED *logits, float temperature, double unifo
                            float *logprob, long num_words) {
     const long num_blocks = (num_words + BLOCK - 1) / BLOCK;
     const float cold = 1.0f / temperature;
-    float highest = -INFINITY, weight[BLOCK];
+    const float highest = NAME(highest)(logits, 1.0f, num_words);
+    float weight[BLOCK];
     double total = 0, *mass = malloc(num_blocks * sizeof(double));
-    for (long w = 0; w < num_words; w++) {
-        float logit = NAME(load)(logits + w);
-        highest = logit > highest ? logit : highest;
-    }
     for (long b = 0; b < num_blocks; b++) {
         long num = b + 1 < num_blocks ? BLOCK : num_words - b * BLOCK;
         mass[b] = total += NAME(weigh)(logits + b * BLOCK, num, highest, cold, weight);
@@ -181,4 +193,54 @@ void NAME(draw)(const STORED *logits, const float *temperature, const double *un
     for (long row = 0; row < num_rows; row++)
         NAME(draw_row)(logits + row * num_words, temperature[row], uniform[row], token + row, logprob + row,
                        num_words);
+}
+
+/* Of z = scale · logits: log Σ exp z, the log-probability of the taken word, and the entropy. */
+INLINE void NAME(token_logprob)(const STORED *logits, float scale, int64_t token, float *logprob, float *entropy,
+                           float *log_norm, long num_words) {
+    const float highest = NAME(highest)(logits, scale, num_words);
+    double total = 0, moment = 0;
+    for (long first = 0; first < num_words; first += BLOCK) {
+        long end = first + BLOCK < num_words ? first + BLOCK : num_words;
+        float sum = 0, weighted = 0;
+        for (long w = first; w < end; w++) {
+            float below = NAME(load)(logits + w) * scale - highest, e = exponential(below);
+            sum += e;
+            /* What is infinitely unlikely counts nothing, and not 0 * infinity. */
+            weighted += e * (below < -87.0f ? -87.0f : below);
+        }
+        total += sum;
+        moment += weighted;
+    }
+    *log_norm = highest + log(total);
+    *logprob = NAME(load)(logits + token) * scale - *log_norm;
+    *entropy = log(total) - moment / total;
+}
+
+void NAME(token_logprobs)(const STORED *logits, float scale, const int64_t *token, float *logprob, float *entropy,
+                float *log_norm, long num_rows, long num_words) {
+    #pragma omp parallel for schedule(static)
+    for (long row = 0; row < num_rows; row++)
+        NAME(token_logprob)(logits + row * num_words, scale, token[row], logprob + row, entropy + row,
+                       log_norm + row, num_words);
+}
+
+/* The gradient of the two with respect to the logits: with p = softmax(z), H its entropy and a the taken word,
+   d log p_a / dz = onehot(a) - p and dH / dz = -p (log p + H). */
+void NAME(token_logprobs_back)(const STORED *logits, float scale, const int64_t *token, const float *entropy,
+                     const float *log_norm, const float *by_logprob, const float *by_entropy, STORED *grad,
+                     long num_rows, long num_words) {
+    #pragma omp parallel for schedule(static)
+    for (long row = 0; row < num_rows; row++) {
+        const STORED *own = logits + row * num_words;
+        const float a = by_logprob[row], b = by_entropy[row], norm = log_norm[row], H = entropy[row];
+        for (long w = 0; w < num_words; w++) {
+            float log_p = NAME(load)(own + w) * scale - norm, p = exponential(log_p);
+            float slope = p > 0 ? a + b * (log_p + H) : 0;
+            NAME(store)(grad + row * num_words + w, -scale * p * slope);
+        }
+        STORED *taken = grad + row * num_words + token[row];
+        float log_p = NAME(load)(own + token[row]) * scale - norm, p = exponential(log_p);
+        NAME(store)(taken, scale * (a - p * (a + b * (log_p + H))));
+    }
 }

@@ -1,8 +1,8 @@
-/* The parts of a decode step that are no matrix products, for CPUs. What takes torch dozens of passes over
-   small tensors is one pass here. kernels.py calls these functions and says what goes into them.
+/* What is no matrix product in a decode step, and the log-probabilities of taken tokens, for CPUs. What takes
+   torch dozens of passes is one pass here. kernels.py calls these functions and says what goes into them.
 
-   Shapes as in rollout/engines/fused.py. Everything is row-major and contiguous. Sums are float, whatever is
-   stored; the body is compiled once for each type that is stored. */
+   Everything is row-major and contiguous. Sums are float or double, whatever is stored; the body is compiled
+   once for each type that is stored. */
 
 #include <math.h>
 #include <stdint.h>
@@ -50,6 +50,7 @@ INLINE float exponential(float x) {
     return x < -87.0f ? 0.0f : p * power;
 }
 
+#define LANES 64  /* running maxima side by side */
 #define BLOCK 256 /* words whose probabilities are summed together first when one is drawn */
 
 /* What the attention of one step has in common for all layers, and what a layer adds to it; see kernels.py. */
@@ -65,10 +66,10 @@ struct attention {
 
 #define STORED float
 #define NAME(x) x##_float
-#include "decode_body.h"
+#include "kernels_body.h"
 #undef STORED
 #undef NAME
 
 #define STORED bfloat16
 #define NAME(x) x##_bfloat16
-#include "decode_body.h"
+#include "kernels_body.h"

@@ -10,12 +10,10 @@ from torch.nn import functional
 
 from antiphon.native import build
 from antiphon.native.build import NotBuilt, library
-from antiphon.native.kernels import Common, Kernels
+from antiphon.native.kernels import Common, Kernels, kernels_for
 from rollout.engines.drawing import draw
 from rollout.engines.guidance import Controls, played
-from rollout.engines.native_decoder import find_kernels
 from rollout.engines.sampling import distribution, pick
-from tests.rollout.fakes_engines import tiny_model
 
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -188,10 +186,12 @@ def test_without_a_compiler_torch_decodes_and_says_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
+    kernels_for.cache_clear()
     library.cache_clear()
     with caplog.at_level(logging.WARNING):
-        assert find_kernels(tiny_model("llama")) is None
+        assert kernels_for(torch.float32, "cpu") is None
     assert "there is no C compiler" in caplog.text
+    kernels_for.cache_clear()
     library.cache_clear()
 
 
