@@ -28,6 +28,8 @@ ON_RAY = {
     "cpus_per_actor": 0.5,
     "resources": {"rollout": {"rollout": 1}, "learner": {"head": 0.1}, "reward": {"head": 0.1}},
     "autoscaled_to": {"CPU": 5, "rollout": 3},
+    # Nobody is given up on a machine where a node takes minutes to start.
+    "start_deadline_s": 900.0,
     # One update in which the learner waited for all actors is reason enough.
     "scaling": {"span_s": 0.1, "num_spans": 1, "grow_above": 0.02, "shrink_below": 0.0},
 }
