@@ -126,7 +126,9 @@ def test_series_of_one_name_are_told_together(prometheus):
     """Mutation: a family for each series; a scraper then refuses the second as a repetition."""
     prometheus.write(1, {"rollout/dropped_stale_total": 3.0, "rollout/dropped_constant_total": 4.0})
     with urllib.request.urlopen(prometheus.url, timeout=10) as answer:
-        families = [f for f in text_string_to_metric_families(answer.read().decode()) if "dropped" in f.name]
+        text = answer.read().decode()
+    families = [f for f in text_string_to_metric_families(text) if "dropped" in f.name]
+    assert text.count("# TYPE antiphon_rollout_dropped_total") == 1
     assert [{s.labels["reason"]: s.value for s in f.samples} for f in families] == [
         {"stale": 3.0, "constant": 4.0}
     ]
