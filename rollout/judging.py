@@ -7,6 +7,7 @@ It knows texts and tokens; scales and samples are the component's.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ from antiphon.settings import Settings
 from reward_service.judging.backend import Backend, Question, Reply
 from reward_service.types import Status, Usage
 from rollout.engines.base import Engine
-from rollout.engines.passes import prefill
+from rollout.engines.passes import prefill, read
 from rollout.judge_reader import Reader, TokenIds
 from rollout.models import ModelConfig, eos_token_ids, load_model, load_tokenizer
 from rollout.types import Completion, Request, Sampling
@@ -52,8 +53,12 @@ class LocalBackend(Backend):
             UserError: no such engine, or a wrong option of it.
         """
         super().__init__(config)
+        engine = dict(config.engine)
+        if engine.get("name") == "torch" and config.device == "cpu":
+            # Not on the GPU of the rollouts or the learner beside it.
+            engine.setdefault("device", "cpu")
         self._engine_class, self._engine_config = plugins.configure(
-            Engine, "rollout.engines", config.engine, "backend.engine"
+            Engine, "rollout.engines", engine, "backend.engine"
         )
 
     def start(self) -> None:
@@ -123,7 +128,8 @@ class LocalBackend(Backend):
     ) -> dict[int, Reply]:
         """The probabilities of the options after the cue; what is not read in time is left out."""
         logits: dict[TokenIds, Tensor] = {}
-        for batch in prefill(self._model, sorted(set(prompts.values())), self.config.max_prefill_tokens):
+        reader = partial(read, self._model)
+        for batch in prefill(reader, sorted(set(prompts.values())), self.config.max_prefill_tokens):
             logits |= dict(zip(batch.prompts, batch.logits, strict=True))
             if time.monotonic() >= deadline:
                 break

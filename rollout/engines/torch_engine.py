@@ -8,13 +8,15 @@ slot, or one token for every slot in use; a slot is refilled in the step after i
 
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from antiphon.cpu_linear import speed_up
+from antiphon.errors import UserError
 from antiphon.native.kernels import kernels_for
 from rollout.engines.base import Engine
 from rollout.engines.drawing import draw
@@ -50,6 +52,9 @@ class TorchEngine(Engine):
         min_refill: int | None = Field(None, ge=1)
         """Free slots that are waited for before prompts are prefilled into them, while others decode. A pass
         over one prompt costs about as much as one over four. null: an eighth of the slots."""
+        device: Literal["auto", "cpu", "cuda"] = "auto"
+        """Where the model lies; auto: on a GPU where the process has one. Ray shows an actor those that it
+        has reserved (cluster.gpus_per_actor), and no others."""
         is_native: bool = True
         """Whether a CPU decodes by kernels in C, built at the first start by the compiler of the machine
         (antiphon/native/), where the model is one that they know. Without a compiler, or where this is false,
@@ -70,6 +75,7 @@ class TorchEngine(Engine):
             raise ValueError("the torch engine needs a model")
         require_supported(model)
         self._model = model.eval()
+        nn.Module.to(model, _device(config.device, model.device))
         speed_up(model)
         self._kernels = kernels_for(model.dtype, model.device.type) if config.is_native else None
         self._fused = best_decoder(model, self._kernels)
@@ -94,6 +100,7 @@ class TorchEngine(Engine):
             UserError: the model's last hidden states are not what its unembedding sees.
         """
         super().follow(guide)
+        guide.to(self._model.device)
         require_same_states(self._model, self._fused)
         speed_up(guide)
 
@@ -234,3 +241,20 @@ class TorchEngine(Engine):
 
     def _index(self, numbers: Sequence[int] | Sequence[tuple[int, int]]) -> Tensor:
         return torch.tensor(numbers, device=self._model.device)
+
+
+def _device(name: str, now: torch.device) -> torch.device:
+    """Where a model that lies at `now` belongs; one that lies on a GPU stays on that one.
+
+    Raises:
+        UserError: a GPU is wanted, and this process has none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise UserError(
+            "rollout.engine.device is cuda, and this process has no GPU",
+            remedy="set it to auto, or cluster.gpus_per_actor above 0",
+        )
+    if name == "cpu" or not has_gpu:
+        return torch.device("cpu")
+    return now if now.type == "cuda" else torch.device("cuda")
