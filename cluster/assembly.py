@@ -4,19 +4,19 @@ The components are the same; only this file and the files that it names know whi
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from antiphon.lease import Lease
 from cluster import ray_environment
-from cluster.parts import build_learner_process, build_worker
+from cluster.parts import build_follower, build_learner_process, build_worker
 from cluster.plan import Plan
 from cluster.ports import LearnerSide, RolloutSide
 from cluster.recipe import Recipe
-from cluster.resources import of_actor, of_learner
+from cluster.resources import of_actor
 from cluster.rewards import Rewards
 from reward_service.client import RewardClient
 from reward_service.opening import open_rewards
@@ -35,8 +35,8 @@ def assemble(
 
 
 def learner_threads(recipe: Recipe) -> int:
-    """Those that the recipe says, or one per core; the same in either assembly."""
-    return recipe.learner.num_threads or os.cpu_count() or 1
+    """Of each rank: those that the recipe says, or a share of the cores; the same in either assembly."""
+    return recipe.learner.num_threads or max(1, (os.cpu_count() or 1) // recipe.learner.num_ranks)
 
 
 @contextmanager
@@ -65,23 +65,24 @@ def _on_ray(
     # Ray takes a second to import, which `check` and the one-process assembly need not pay.
     from cluster.ray_learner import RayLearner
     from cluster.ray_meters import RayMeters
+    from cluster.ray_ranks import as_options, learner_actors
     from cluster.ray_rollouts import RayRollouts
     from cluster.ray_session import session
-    from learner.actor import LearnerActor
     from reward_service.serving.deployment import deploy, shutdown
     from reward_service.serving.handle import HandleClient
     from rollout.actor import InFlightActor, RolloutActor
 
     recipe, cluster = plan.recipe, plan.recipe.cluster
     meters = RayMeters(recipe.run.name)
-    with session(recipe):
+    with ExitStack() as stack:
+        stack.enter_context(session(recipe))
         make_process = partial(
             build_learner_process, recipe, tuple(plan.pairs), trajectories.resolve(), plan.limits, lease
         )
-        learner_actor = (
-            cast(Any, LearnerActor)
-            .options(**_as_options(of_learner(recipe)), name=f"{run_id}-learner")
-            .remote(make_process, learner_threads(recipe), meters)
+        learner_actor, *followers = stack.enter_context(
+            learner_actors(
+                recipe, run_id, learner_threads(recipe), meters, make_process, partial(build_follower, recipe)
+            )
         )
         application = f"{run_id}-reward"
         rewards: RewardClient = (
@@ -90,7 +91,7 @@ def _on_ray(
             else open_rewards(recipe.reward)
         )
         make_worker = partial(build_worker, recipe, rewards)
-        options = _as_options(of_actor(recipe))
+        options = as_options(of_actor(recipe))
         actor_class: Any = InFlightActor if recipe.rollout.is_updating_in_flight else RolloutActor
         rollouts = RayRollouts(
             lambda: actor_class.options(**options).remote(make_worker, recipe.rollout.num_threads, meters),
@@ -102,7 +103,7 @@ def _on_ray(
             publish_deadline_s=cluster.publish_deadline_s,
             on_event=on_event,
         )
-        learner = RayLearner(learner_actor, cluster.stall_deadline_s)
+        learner = RayLearner(learner_actor, cluster.stall_deadline_s, followers)
         try:
             yield rollouts, learner, Rewards(rewards)
         finally:
@@ -111,9 +112,3 @@ def _on_ray(
             # A newer attempt has the service of that name now.
             if recipe.reward.shared is None and lease.is_current():
                 shutdown(application)
-
-
-def _as_options(amounts: Mapping[str, float]) -> dict[str, Any]:
-    """Amounts by resource, as Ray's options of an actor."""
-    own = {kind: amount for kind, amount in amounts.items() if kind not in ("CPU", "GPU")}
-    return {"num_cpus": amounts["CPU"], "num_gpus": amounts["GPU"], "resources": own}

@@ -32,6 +32,7 @@ SMALL = (
     "rollout.is_dropping_constant=false",
     "rollout.pause_deadline_s=0.0",
     "learner.num_minibatches=1",
+    "learner.num_ranks=1",
     "evaluation.num_prompts=2",
     "evaluation.num_samples=1",
     "metrics.prometheus_port=null",

@@ -32,7 +32,7 @@ class ResourcesConfig(Settings):
     rollout: Amounts = Field(default_factory=dict)
     """For each rollout actor, for instance {rollout: 1} where a node with one GPU offers {rollout: 1}."""
     learner: Amounts = Field(default_factory=dict)
-    """For the learner."""
+    """For the learner; of several ranks, for all together."""
     reward: Amounts = Field(default_factory=dict)
     """For each process of the reward service; below 1 lets several share a node that offers 1."""
 
@@ -47,9 +47,9 @@ class ClusterConfig(Settings):
     gpus_per_actor: float = Field(0.0, ge=0.0)
     """The same, of GPUs."""
     learner_cpus: float = Field(0.5, ge=0.0)
-    """What Ray reserves for the learner."""
+    """What Ray reserves for the learner; of several ranks, for all together."""
     learner_gpus: float = Field(0.0, ge=0.0)
-    """The same, of GPUs."""
+    """The same, of GPUs. With several ranks: one for each, or 0."""
     resources: ResourcesConfig = ResourcesConfig()
     """On which nodes the processes may be placed."""
     autoscaled_to: dict[str, float] = Field(default_factory=dict)
@@ -65,5 +65,7 @@ class ClusterConfig(Settings):
     has; the others go on."""
     scaling: ScalingConfig = ScalingConfig()
     """When actors are added and taken away, between rollout.min_actors and rollout.max_actors."""
+    rank_deadline_s: float = Field(600.0, gt=0.0)
+    """For a rank of the learner to come to what all ranks do together. Then the run ends, and names it."""
     stall_deadline_s: float = Field(1800.0, gt=0.0)
     """Without any progress for so long the run ends with stacks on stderr and a post-mortem."""

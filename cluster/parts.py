@@ -1,5 +1,6 @@
 """Builds the parts of a run from a recipe: called inside the process in which a part lives."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,14 +13,16 @@ from antiphon.seeds import derive
 from cluster.plan import build_algorithm, build_encoder, build_environment
 from cluster.recipe import Recipe
 from cluster.replaying import open_logged
+from learner.follower import Follower
 from learner.learner import Learner, in_training_precision
 from learner.logged import Limits
 from learner.process import LearnerProcess, ProcessRule
+from learner.ranks import ALONE, Ranks
 from learner.replay import Replay, ReplayRule
 from learner.supervised import Pair
 from reward_service.client import RewardClient
 from rollout.engines.base import Engine
-from rollout.models import eos_token_ids, load_model, load_tokenizer
+from rollout.models import empty_model, eos_token_ids, load_model, load_tokenizer
 from rollout.player import Player
 from rollout.q_function import QFunction, for_model
 from rollout.worker import Worker
@@ -60,9 +63,15 @@ def build_worker(recipe: Recipe, rewards: RewardClient, engine: Engine | None = 
 
 
 def build_learner_process(
-    recipe: Recipe, pairs: tuple[Pair, ...], trajectories: Path, limits: Limits, lease: Lease
+    recipe: Recipe,
+    pairs: tuple[Pair, ...],
+    trajectories: Path,
+    limits: Limits,
+    lease: Lease,
+    ranks: Ranks = ALONE,
 ) -> LearnerProcess:
-    """The learner with everything that it updates. It stores trajectories as long as the lease is good."""
+    """The learner with everything that it updates; of several ranks the first. It stores trajectories as
+    long as the lease is good."""
     rule = ProcessRule(
         max_lag=None if build_algorithm(recipe).is_off_policy else recipe.rollout.max_lag,
         weights_dtype=getattr(torch, recipe.rollout.weights_dtype),
@@ -74,19 +83,29 @@ def build_learner_process(
         writing=lease.writing,
         masker=build_masker(recipe.privacy),
     )
-
-    def make_learner(lm: PreTrainedModel) -> Learner:
-        return Learner(
-            recipe.learner,
-            build_algorithm(recipe),
-            lm,
-            sampling=recipe.rollout.sampling,
-            num_updates=recipe.run.num_updates,
-            seed=recipe.run.seed,
-        )
-
     lm = in_training_precision(load_model(recipe.model, model_seed(recipe)))
-    return LearnerProcess(rule, lm, make_learner, build_replay(recipe, limits), pairs)
+    make_learner = partial(build_learner, recipe, ranks)
+    return LearnerProcess(rule, lm, make_learner, build_replay(recipe, limits), pairs, ranks)
+
+
+def build_follower(recipe: Recipe, ranks: Ranks) -> Follower:
+    """What another rank than the first holds."""
+    weights_dtype = getattr(torch, recipe.rollout.weights_dtype)
+    lm = in_training_precision(empty_model(recipe.model))
+    return Follower(lm, partial(build_learner, recipe, ranks), ranks, weights_dtype)
+
+
+def build_learner(recipe: Recipe, ranks: Ranks, lm: PreTrainedModel) -> Learner:
+    """The learner of the recipe around a model."""
+    return Learner(
+        recipe.learner,
+        build_algorithm(recipe),
+        lm,
+        sampling=recipe.rollout.sampling,
+        num_updates=recipe.run.num_updates,
+        seed=recipe.run.seed,
+        ranks=ranks,
+    )
 
 
 def build_replay(recipe: Recipe, limits: Limits) -> Replay:

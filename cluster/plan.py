@@ -13,6 +13,7 @@ from antiphon.privacy import build_masker
 from cluster.playing import check_playing, describe_engine, describe_guide
 from cluster.recipe import Recipe
 from cluster.replaying import check_replay, describe_replay, limits_of, open_logged, with_absolute_stores
+from cluster.resources import check_ranks
 from learner.algorithms.base import Algorithm
 from learner.logged import Limits, Logged
 from learner.supervised import Pair
@@ -53,6 +54,7 @@ def prepare(recipe: Recipe) -> Plan:
         UserError: the first thing that does not fit.
     """
     build_masker(recipe.privacy)
+    check_ranks(recipe)
     algorithm = build_algorithm(recipe)
     engine, _ = plugins.configure(Engine, "rollout.engines", recipe.rollout.engine, "rollout.engine")
     check_playing(recipe, algorithm, engine)

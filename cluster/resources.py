@@ -28,9 +28,33 @@ def of_actor(recipe: Recipe) -> dict[str, float]:
 
 
 def of_learner(recipe: Recipe) -> dict[str, float]:
-    """What the learner asks for, by resource."""
+    """What the learner asks for, all its ranks together, by resource."""
     cluster = recipe.cluster
     return {"CPU": cluster.learner_cpus, "GPU": cluster.learner_gpus, **cluster.resources.learner}
+
+
+def of_rank(recipe: Recipe) -> dict[str, float]:
+    """What each rank of the learner asks for: an equal share."""
+    return {kind: amount / recipe.learner.num_ranks for kind, amount in of_learner(recipe).items()}
+
+
+def check_ranks(recipe: Recipe) -> None:
+    """Whether several ranks of the learner, if there are any, have a process and a device each.
+
+    Raises:
+        UserError: one process for all, or a number of GPUs that is neither none nor that of the ranks.
+    """
+    num, gpus = recipe.learner.num_ranks, recipe.cluster.learner_gpus
+    if num > 1 and recipe.cluster.mode == "inline":
+        raise UserError(
+            f"learner.num_ranks is {num}, and with cluster.mode inline all is one process",
+            remedy="set cluster.mode ray, or learner.num_ranks 1",
+        )
+    if num > 1 and gpus not in (0.0, float(num)):
+        raise UserError(
+            f"learner.num_ranks is {num}, cluster.learner_gpus {gpus:g}: a rank has one GPU, or none has any",
+            remedy=f"set cluster.learner_gpus {num}, or 0 for a learner on CPUs",
+        )
 
 
 def reserved(recipe: Recipe) -> dict[str, float]:

@@ -6,53 +6,30 @@ It knows neither actors nor files: it offers weights and its state, and somebody
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from antiphon.memory import keep_freed_memory
 from antiphon.seeds import derive
-from antiphon.settings import Settings
 from learner import metrics
 from learner.algorithms.base import Algorithm
 from learner.batch import Batch
+from learner.batch_wire import receive_batch, send_batch
+from learner.learner_config import LearnerConfig
 from learner.micro_batches import MicroBatch, plan
 from learner.mismatch import check_mismatch, check_sampling
 from learner.model import PolicyModel, frozen_copy
-from learner.optimizer import Optimizer, OptimizerConfig, Step
-from learner.passes import Precision, accumulate, observe
+from learner.optimizer import Optimizer, Step
+from learner.passes import accumulate, observe
 from learner.priorities import mean_per_group, per_row
+from learner.ranks import ALONE, Ranks
+from learner.sharding import gathered, shard, share_scale, whole
 from learner.tensors import copy_into, tensors_of
 from rollout.types import Group, Sampling
-from rollout.weights import Weights, pack, together
-
-
-class LearnerConfig(Settings):
-    """How an update is computed; what it optimises is the algorithm's business."""
-
-    num_epochs: int = Field(1, ge=1)
-    """Passes over the batch of an update."""
-    num_minibatches: int = Field(1, ge=1)
-    """Optimizer steps per pass. One epoch of one minibatch needs no pass for proximal log-probs."""
-    max_tokens_per_micro_batch: int = Field(2048, ge=1)
-    """Tokens, padding included, that go through the model at once: the bound on memory. No result depends
-    on it."""
-    share_prompts: bool = True
-    """Compute a prompt once for all its completions, where the model's attention allows it."""
-    optimizer: OptimizerConfig = OptimizerConfig()
-    autocast: Precision = "none"
-    """Precision of the matrix products; weights and optimizer stay in fp32."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    num_threads: int | None = Field(None, ge=1)
-    """CPU threads of the process; None leaves torch's choice."""
-    max_mismatch: float | None = Field(0.05, gt=0.0)
-    """Mean |Δ log-prob| in nats between sampler and learner above which the learner refuses, over what its
-    own version drew; None: never."""
-    max_lagged_mismatch: float | None = Field(0.5, gt=0.0)
-    """The same over what older versions drew, where some difference is due; finds weights that never came."""
+from rollout.weights import Weights, pack
 
 
 class Learner:
@@ -73,10 +50,12 @@ class Learner:
         sampling: Sampling,
         num_updates: int,
         seed: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         """`lm` is trained in place, in fp32 if it came in less; the reference, if any, is a copy of it as
         it is now, so whatever warms it up comes before. `num_updates` is the length of the run, where
-        schedules end; `sampling` is how the actors draw.
+        schedules end; `sampling` is how the actors draw. Of several `ranks` the first has the values of `lm`,
+        and all of them are here at the same time, in the calls below, too.
 
         Raises:
             UserError: a sampling whose log-probs a learner cannot recompute, or a model it cannot take apart.
@@ -84,11 +63,14 @@ class Learner:
         check_sampling(sampling, algorithm.is_off_policy)
         if config.num_threads is not None:
             torch.set_num_threads(config.num_threads)
-        lm = in_training_precision(lm)
-        nn.Module.to(lm, _device(config.device))
-        if lm.device.type == "cpu":
+        lm, device = in_training_precision(lm), config.torch_device
+        if ranks.num == 1:
+            nn.Module.to(lm, device)
+        else:
+            share_scale(lm, ranks)
+        if device.type == "cpu":
             keep_freed_memory()
-        self._config, self._seed, self.algorithm = config, seed, algorithm
+        self._config, self._seed, self.algorithm, self._ranks = config, seed, algorithm, ranks
         temperature, share_prompts = sampling.temperature, config.share_prompts
         needs_reference = algorithm.needs_reference
         self.reference = frozen_copy(lm, temperature, share_prompts) if needs_reference else None
@@ -97,6 +79,9 @@ class Learner:
             torch.manual_seed(derive(seed, "heads"))
             heads = algorithm.heads(lm)
         self.model = PolicyModel(lm, heads, temperature=temperature, share_prompts=share_prompts)
+        if ranks.num > 1:
+            for model in filter(None, (self.reference, self.model)):
+                shard(model, ranks, device, is_half=config.autocast == "bfloat16")
         self.optimizer = Optimizer(
             config.optimizer,
             ((f"lm.{n}", p) for n, p in self.model.lm.named_parameters()),
@@ -124,38 +109,79 @@ class Learner:
         Raises:
             MismatchError: before any weight has changed.
         """
-        # An update that was refused may have left gradients behind.
-        self.model.zero_grad()
-        batch = Batch.from_groups(groups).to(self.model.lm.device)
+        batch = Batch.from_groups(groups)
         if importance is not None:
             batch = batch.with_(importance=per_row(importance, groups, batch.group))
+        send_batch(batch, self._ranks)
+        batch, result = self._learn(batch)
+        has_error = "td_error" in batch
+        self.td_errors = mean_per_group(batch["td_error"], groups, batch.group) if has_error else None
+        return result
+
+    def follow(self) -> None:
+        """What ranks do while the first one is in `update`, or in `skip`."""
+        batch = receive_batch(self._ranks)
+        if batch is not None:
+            self._learn(batch)
+
+    def skip(self) -> None:
+        """Lets the ranks that follow go on without an update."""
+        send_batch(None, self._ranks)
+
+    def _learn(self, batch: Batch) -> tuple[Batch, dict[str, float]]:
+        """The batch with all that became known about it, and the metrics; on every rank the same."""
+        # An update that was refused may have left gradients behind.
+        self.model.zero_grad()
+        batch = batch.to(self.model.lm.device)
         steps = self._plan(batch)
         batch = self.algorithm.prepare(self._observe(batch, steps))
         tally, reports, precision = metrics.Tally(), [], self._config.autocast
         seen: dict[str, Tensor] = {}
         for micro_batches in steps:
-            accumulate(self.model, self.algorithm, batch, micro_batches, precision, tally, seen)
+            accumulate(self.model, self.algorithm, batch, micro_batches, precision, tally, seen, self._ranks)
             if len(steps) == 1:
                 batch = self._with_proximal(batch, seen)
             reports.append(self.optimizer.step(self.version))
         batch = self._with_proximal(batch, seen)
         batch = batch.with_(**{name: x for name, x in seen.items() if name != "logprob"})
-        has_error = "td_error" in batch
-        self.td_errors = mean_per_group(batch["td_error"], groups, batch.group) if has_error else None
         result = self._report(batch, tally, reports)
         self.version += 1
-        return result
+        return batch, result
 
     def weights(self, version: int, dtype: torch.dtype | None = None) -> Weights:
         """What actors play, packed as policy version `version`: the language model, and the Q function that
         the algorithm plays beside it, if any. `dtype` is that of the wire; None keeps each tensor's own."""
-        return pack(version, together(self.model.lm, self.algorithm.guide()), dtype)
+        return pack(version, self.played(dtype), dtype)
+
+    def played(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """The tensors that actors play; of several ranks the first has them, all others get empty ones."""
+        return gathered(self.model.lm, self.algorithm.guide(), dtype, self._ranks)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes while training. Tensors are not copied: save before the next update.
+        """Everything that changes while training; of several ranks the first has the tensors, whole. They are
+        not copied: save before the next update.
 
         Nothing here draws from a random number generator: the order of minibatches derives from the seed.
         """
+        return whole(self._state(), self._ranks)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`.
+
+        Raises:
+            ValueError: the state is of another model, algorithm or configuration; names what does not fit.
+        """
+        if state.keys() != self._state().keys():
+            raise ValueError(f"learner state has {sorted(state)}, want {sorted(self._state())}")
+        copy_into(self.model, state["model"])
+        if self.reference is not None or state["reference"]:
+            copy_into(self.reference or nn.Module(), state["reference"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.algorithm.load_state_dict(state["algorithm"])
+        self.version, self.num_skipped = int(state["version"]), int(state["num_skipped"])
+
+    def _state(self) -> dict[str, Any]:
+        """The state as this rank has it."""
         return {
             "model": tensors_of(self.model),
             "reference": {} if self.reference is None else tensors_of(self.reference),
@@ -164,21 +190,6 @@ class Learner:
             "version": self.version,
             "num_skipped": self.num_skipped,
         }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`.
-
-        Raises:
-            ValueError: the state is of another model, algorithm or configuration; names what does not fit.
-        """
-        if state.keys() != self.state_dict().keys():
-            raise ValueError(f"learner state has {sorted(state)}, want {sorted(self.state_dict())}")
-        copy_into(self.model, state["model"])
-        if self.reference is not None or state["reference"]:
-            copy_into(self.reference or nn.Module(), state["reference"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.algorithm.load_state_dict(state["algorithm"])
-        self.version, self.num_skipped = int(state["version"]), int(state["num_skipped"])
 
     def _plan(self, batch: Batch) -> list[list[MicroBatch]]:
         config = self._config
@@ -203,13 +214,13 @@ class Learner:
         algorithm = self.algorithm
         is_asked = algorithm.needs_values or algorithm.needs_proximal
         if is_asked or (len(steps) > 1 and not algorithm.is_off_policy):
-            streams = observe(self.model, batch, parts, self._config.autocast)
+            streams = observe(self.model, batch, parts, self._config.autocast, self._ranks)
             streams["logprob_prox"] = streams.pop("logprob")
             batch = batch.with_(**streams)
             self._check_mismatch(batch)
         if self.reference is not None:
-            logprob_ref = observe(self.reference, batch, parts, self._config.autocast)["logprob"]
-            batch = batch.with_(logprob_ref=logprob_ref)
+            logprob_ref = observe(self.reference, batch, parts, self._config.autocast, self._ranks)
+            batch = batch.with_(logprob_ref=logprob_ref["logprob"])
         return batch
 
     def _with_proximal(self, batch: Batch, seen: Mapping[str, Tensor]) -> Batch:
@@ -228,7 +239,7 @@ class Learner:
         taken = [r for r in reports if not r.is_skipped]
         self.num_skipped += len(reports) - len(taken)
         return {
-            **tally.means(),
+            **tally.means(self._ranks),
             **self.algorithm.after_update(batch),
             **metrics.of_scores(batch),
             **metrics.of_lag(batch, self.version),
@@ -245,9 +256,3 @@ class Learner:
 def in_training_precision(lm: PreTrainedModel) -> PreTrainedModel:
     """fp32 for what came in half precision: small steps vanish in bf16 weights. Others stay."""
     return lm.float() if lm.dtype in (torch.bfloat16, torch.float16) else lm
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

@@ -11,6 +11,7 @@ from learner.batch import Batch
 from learner.functional.advantages import group_sizes, is_constant_group
 from learner.functional.aggregate import Count, masked_mean
 from learner.functional.policy_loss import log_ratio
+from learner.ranks import ALONE, Ranks
 from rollout.types import NO_VERSION
 
 _RATIO_BAND = (0.9, 1.1)
@@ -23,18 +24,20 @@ class Tally:
         self._totals: dict[str, Tensor] = {}
         self._num_steps: defaultdict[str, int] = defaultdict(int)
 
-    def add(self, terms: Mapping[str, Term], counts: Mapping[Count, float]) -> None:
-        """The terms of one part of the batch of a step."""
+    def add(self, terms: Mapping[str, Term], counts: Mapping[Count, float], is_counted: bool = True) -> None:
+        """The terms of one part of the batch of a step; what is not counted only makes its name known."""
         for name, term in terms.items():
             share = term.total.detach().float() / max(counts[term.per], 1.0)
+            share = share if is_counted else torch.zeros_like(share)
             self._totals[name] = self._totals[name] + share if name in self._totals else share
 
     def end_step(self) -> None:
         for name in self._totals:
             self._num_steps[name] += 1
 
-    def means(self) -> dict[str, float]:
-        return {name: float(total) / self._num_steps[name] for name, total in self._totals.items()}
+    def means(self, ranks: Ranks = ALONE) -> dict[str, float]:
+        totals = ranks.summed(self._totals)
+        return {name: float(total) / self._num_steps[name] for name, total in totals.items()}
 
 
 def of_scores(batch: Batch) -> dict[str, float]:

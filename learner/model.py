@@ -26,6 +26,7 @@ Outputs = Mapping[str, Tensor]
 
 _CHUNK_BYTES = 64 * 2**20
 """Of fp32 logits at a time: little beside the activations, enough rows for a good matrix product."""
+_SCALE = "antiphon_logit_scale"
 _MASKED_ATTENTION = ("sdpa", "eager")
 """Attention implementations that take a mask over pairs, which sharing prompts needs."""
 
@@ -113,6 +114,9 @@ def logit_scale(lm: PreTrainedModel) -> float:
     Raises:
         UserError: they are no multiple of it (soft-capped logits, say), or there is no unembedding.
     """
+    remembered: float | None = getattr(lm, _SCALE, None)
+    if remembered is not None:
+        return remembered
     token_ids = torch.arange(8, device=lm.device)[None] % lm.config.get_text_config().vocab_size
     unembedding = lm.get_output_embeddings()
     name = type(lm).__name__
@@ -131,6 +135,11 @@ def logit_scale(lm: PreTrainedModel) -> float:
         )
     # A scale of exactly 1 saves a pass over the logits and leaves them bitwise the model's own.
     return 1.0 if abs(scale - 1.0) < 1e-3 else scale
+
+
+def remember_scale(lm: PreTrainedModel, scale: float) -> None:
+    """Let `logit_scale` say this of the model and its copies: one without values cannot be tried."""
+    setattr(lm, _SCALE, scale)
 
 
 def takes_pair_masks(lm: PreTrainedModel) -> bool:

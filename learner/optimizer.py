@@ -9,8 +9,10 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from antiphon.settings import Settings
+from learner.tensors import placed_as
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +97,9 @@ class Optimizer:
     def _clip(self) -> float:
         parameters = [p for p in self._parameters.values() if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if isinstance(norm, DTensor):
+            # Each rank has the norm of its own part.
+            norm = norm.full_tensor()
         nn.utils.clip_grads_with_norm_(parameters, self._config.max_grad_norm, norm)
         return float(norm)
 
@@ -118,8 +123,12 @@ class Optimizer:
                 )
         self._adamw.state.clear()
         for name, moments in state.items():
-            device = self._parameters[name].device
-            self._adamw.state[self._parameters[name]] = {k: v.clone().to(device) for k, v in moments.items()}
+            parameter = self._parameters[name]
+            # The step count is a number, whatever the parameter is.
+            self._adamw.state[parameter] = {
+                k: v.clone().to(parameter.device) if k == "step" else placed_as(v, parameter).clone()
+                for k, v in moments.items()
+            }
 
 
 def _groups(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> list[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """What one learner process holds, and the calls that reach it: from its Ray shell, or in one process.
 
 accept(groups) -> replay -> update -> trajectory store of what was fresh -> pack(weights)
+
+Of several ranks this is the first; what the others hold is in follower.py.
 """
 
 import random
@@ -19,6 +21,7 @@ from antiphon.seeds import derive
 from learner.batch import Batch
 from learner.learner import Learner
 from learner.model import PolicyModel
+from learner.ranks import ALONE, Ranks
 from learner.replay import Replay
 from learner.state import load_state, save_state
 from learner.supervised import Pair, SupervisedConfig, supervise
@@ -82,12 +85,14 @@ class LearnerProcess:
         make_learner: Callable[[PreTrainedModel], Learner],
         replay: Replay,
         pairs: Sequence[Pair] = (),
+        ranks: Ranks = ALONE,
     ) -> None:
         self._rule = rule
         self._lm = lm
         self._make_learner = make_learner
         self._replay = replay
         self._pairs = pairs
+        self._ranks = ranks
         self._watch = Watch(rule.watch)
 
     @cached_property
@@ -126,10 +131,13 @@ class LearnerProcess:
         """
         limit = self._rule.max_lag
         stale = () if limit is None else tuple(g.key for g in self._replay.sweep(version, limit))
-        if not self._replay.is_ready:
-            return UpdateReport(num_groups=0, trained=(), stale=stale, metrics={})
-        draw = self._replay.draw(version)
-        metrics = {**self.learner.update(draw.groups, draw.importance), **draw.metrics}
+        with self._ranks.together(f"update {version}"):
+            if not self._replay.is_ready:
+                if self._ranks.num > 1:
+                    self.learner.skip()
+                return UpdateReport(num_groups=0, trained=(), stale=stale, metrics={})
+            draw = self._replay.draw(version)
+            metrics = {**self.learner.update(draw.groups, draw.importance), **draw.metrics}
         self._replay.learn(draw, self.learner.td_errors)
         alarms: tuple[Alarm, ...] = ()
         if draw.fresh:
@@ -145,17 +153,21 @@ class LearnerProcess:
 
     def pack(self, version: int) -> Weights:
         """What actors play, as it travels to them."""
-        return self.learner.weights(version, self._rule.weights_dtype)
+        with self._ranks.together(f"publication {version}"):
+            return self.learner.weights(version, self._rule.weights_dtype)
 
     def save(self, folder: Path) -> None:
         """Write everything that has state into the folder."""
-        save_state(self.learner.state_dict(), folder, "learner")
+        with self._ranks.together("saving"):
+            state = self.learner.state_dict()
+        save_state(state, folder, "learner")
         self._replay.save(folder / REPLAY)
         save_state(self._watch.state_dict(), folder, "watch")
 
     def load(self, folder: Path) -> None:
         """Take up what `save` wrote."""
-        self.learner.load_state_dict(load_state(folder, "learner"))
+        with self._ranks.together("loading"):
+            self.learner.load_state_dict(load_state(folder, "learner"))
         self._replay.load(folder / REPLAY)
         self._watch.load_state_dict(load_state(folder, "watch"))
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -27,7 +28,7 @@ def save_state(tree: Mapping[str, Any], folder: Path, name: str) -> None:
         ValueError: a key that is no string or contains a slash, or a value that JSON cannot carry.
     """
     tensors: dict[str, Tensor] = {}
-    skeleton = _take_tensors(tree, "", tensors)
+    skeleton = _take_tensors(tree, "", tensors, set())
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(skeleton)
     save_file(tensors, folder / f"{name}.safetensors")
@@ -52,18 +53,30 @@ def load_state(folder: Path, name: str) -> dict[str, Any]:
     return tree
 
 
-def _take_tensors(tree: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+def _take_tensors(tree: Any, path: str, tensors: dict[str, Tensor], taken: set[int]) -> Any:
     """The tree with signatures in place of tensors, which go into `tensors` by their path."""
     if isinstance(tree, Tensor):
-        # A copy: safetensors refuses two names for one storage, and views of a larger one.
-        tensors[path] = tree.detach().clone().contiguous()
+        tensors[path] = _with_storage_of_its_own(tree.detach().cpu(), taken)
         return {_TENSOR: _signature(tree)}
     if isinstance(tree, Mapping):
         wrong = [key for key in tree if not isinstance(key, str) or _SEPARATOR in key or key == _TENSOR]
         if wrong:
             raise ValueError(f"state keys must be strings without {_SEPARATOR!r}, got {wrong} at {path!r}")
-        return {key: _take_tensors(value, _join(path, key), tensors) for key, value in tree.items()}
+        return {key: _take_tensors(value, _join(path, key), tensors, taken) for key, value in tree.items()}
     return tree
+
+
+def _with_storage_of_its_own(tensor: Tensor, taken: set[int]) -> Tensor:
+    """The tensor, or a copy: safetensors refuses two names for one storage, and views of a larger one.
+
+    Moments and weights of a large model fit into a machine's memory once, hardly twice.
+    """
+    storage = tensor.untyped_storage()
+    is_own = tensor.is_contiguous() and storage.nbytes() == tensor.numel() * tensor.element_size()
+    if not is_own or storage.data_ptr() in taken:
+        return tensor.clone(memory_format=torch.contiguous_format)
+    taken.add(storage.data_ptr())
+    return tensor
 
 
 def _put_tensors(skeleton: Any, path: str, tensors: Mapping[str, Tensor]) -> Any:

@@ -109,6 +109,21 @@ def load_model(config: ModelConfig, seed: int = 0) -> PreTrainedModel:
     return model.eval()
 
 
+def empty_model(config: ModelConfig) -> PreTrainedModel:
+    """The model without its values, on the meta device: for whoever gets them from another process.
+
+    Raises:
+        UserError: no such model.
+    """
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            load_config(config),
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=config.attn_implementation,
+        )
+    return model.eval()
+
+
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """The tokenizer that belongs to the model.
 
