@@ -43,18 +43,20 @@ def learner_actors(
     Raises:
         StalledError: several ranks did not come up before cluster.start_deadline_s.
     """
-    first = cast(Any, LearnerActor).options(name=f"{name}-learner")
+    first, follower = cast(Any, LearnerActor), cast(Any, LearnerActorFollower)
     if recipe.learner.num_ranks == 1:
-        yield [first.options(**as_options(of_learner(recipe))).remote(make_process, num_threads, meters)]
+        options = as_options(of_learner(recipe))
+        yield [first.options(**options, name=f"{name}-learner").remote(make_process, num_threads, meters)]
         return
     num, deadline_s = recipe.learner.num_ranks, recipe.cluster.rank_deadline_s
     group = _reserve(recipe)
     try:
-        options = [_rank_options(recipe, group, rank) for rank in range(num)]
-        actors = [first.options(**options[0]).remote(make_process, num_threads, meters, num, deadline_s)]
+        options = _rank_options(recipe, group, 0)
+        shell = first.options(**options, name=f"{name}-learner")
+        actors = [shell.remote(make_process, num_threads, meters, num, deadline_s)]
         for rank in range(1, num):
-            follower = cast(Any, LearnerActorFollower).options(**options[rank])
-            actors.append(follower.remote(make_follower, num_threads, rank, num, deadline_s))
+            shell = follower.options(**_rank_options(recipe, group, rank))
+            actors.append(shell.remote(make_follower, num_threads, rank, num, deadline_s))
         _join(actors, recipe.cluster.start_deadline_s)
         yield actors
     finally:

@@ -120,6 +120,7 @@ def empty_model(config: ModelConfig) -> PreTrainedModel:
             load_config(config),
             dtype=getattr(torch, config.dtype),
             attn_implementation=config.attn_implementation,
+            trust_remote_code=False,
         )
     return model.eval()
 

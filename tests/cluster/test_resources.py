@@ -4,12 +4,12 @@ import pytest
 
 from antiphon.errors import UserError
 from cluster.recipe import Recipe, parse_recipe
-from cluster.resources import check_fit, num_that_fit, of_actor, reserved
+from cluster.resources import check_fit, check_ranks, num_that_fit, of_actor, of_rank, reserved
 
 ROLES = {"rollout": {"rollout": 1}, "learner": {"learner": 1}, "reward": {"reward": 0.25}}
 
 
-def recipe(num_actors: int = 3, reward: dict | None = None, **cluster: object) -> Recipe:
+def recipe(num_actors: int = 3, reward: dict | None = None, num_ranks: int = 1, **cluster: object) -> Recipe:
     return parse_recipe(
         {
             "run": {"num_updates": 1},
@@ -17,6 +17,7 @@ def recipe(num_actors: int = 3, reward: dict | None = None, **cluster: object) -
             "rollout": {"num_actors": num_actors, "groups_per_task": 1},
             "reward": {"components": [{"name": "exact_match"}], **(reward or {})},
             "algorithm": {"name": "ppo"},
+            "learner": {"num_ranks": num_ranks},
             "cluster": {"cpus_per_actor": 2.0, "learner_cpus": 4.0, "learner_gpus": 1.0, **cluster},
         }
     )
@@ -102,3 +103,24 @@ def test_room_is_what_the_scarcest_resource_leaves_beside_the_rest_of_the_run():
 
 def test_actors_that_ask_for_nothing_fit_in_any_number():
     assert num_that_fit(recipe(cpus_per_actor=0.0), {"CPU": 5.0, "GPU": 1.0}) == float("inf")
+
+
+def test_ranks_share_what_the_learner_reserves():
+    r = recipe(num_ranks=8, learner_gpus=8.0, resources={"learner": {"learner": 1}})
+    # CPU: 4 of the learner by 8 ranks.
+    assert of_rank(r) == {"CPU": 0.5, "GPU": 1.0, "learner": 0.125}
+    assert reserved(r)["GPU"] == 8.0
+    check_ranks(r)
+
+
+@pytest.mark.parametrize("gpus", [1.0, 4.0, 16.0])
+def test_a_rank_has_one_gpu_or_none_has_any(gpus):
+    with pytest.raises(UserError, match="a rank has one GPU") as refused:
+        check_ranks(recipe(num_ranks=8, learner_gpus=gpus))
+    assert "cluster.learner_gpus 8" in refused.value.remedy
+
+
+def test_one_rank_may_have_any_share_of_a_gpu():
+    check_ranks(recipe(learner_gpus=0.5))
+    check_ranks(recipe(learner_gpus=0.5, mode="inline"))
+    check_ranks(recipe(num_ranks=2, learner_gpus=0.0))

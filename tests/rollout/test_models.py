@@ -3,13 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from antiphon.errors import UserError
 from antiphon.settings import parse
 from rollout import model_store, tiny
 from rollout.models import (
     ModelConfig,
+    empty_model,
     eos_token_ids,
     load_config,
     load_model,
@@ -192,3 +193,18 @@ def test_an_alias_that_was_fetched_is_loaded_from_the_cache(
     folder.rename(place)
     assert model_store.get("smollm2-135m") == place
     assert load_model(ModelConfig(name="smollm2-135m")).config.model_type == "gpt2"
+
+
+@pytest.mark.parametrize("name", [TINY.name, "gpt2-walks", "folder"])
+def test_an_empty_model_has_the_parameters_of_the_loaded_one_and_holds_none(name: str, folder: Path) -> None:
+    """Names, shapes, and what is tied. Mutation: `.to("meta")` of a loaded one, which unties."""
+    config = at(folder) if name == "folder" else ModelConfig(name=name)
+    empty, loaded = empty_model(config), load_model(config)
+    assert shapes(empty) == shapes(loaded)
+    assert all(tensor.is_meta for tensor in (*empty.parameters(), *empty.buffers()))
+    assert not empty.training
+
+
+def shapes(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
+    """Of parameters, a tied one once, and of all buffers."""
+    return {n: tuple(x.shape) for n, x in (*model.named_parameters(), *model.named_buffers())}
