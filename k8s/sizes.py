@@ -14,6 +14,11 @@ MASTER, MOMENTS, GRADIENTS, HALF = 4, 8, 4, 2
 ACTIVATION = 34
 """Bytes a token, layer and hidden unit that a backward pass in bfloat16 keeps, attention by flash or sdpa and
 nothing recomputed (2205.05198, without its term for the attention matrix)."""
+GATHERED_LAYER = 2 * HALF + HALF + GRADIENTS
+"""Bytes a parameter of one layer, where the states are split over ranks: the layer that computes and the next
+one, its gradient, and that in float32 while it is added up over the ranks."""
+GATHERED_OUTER = MASTER + GRADIENTS
+"""Bytes a parameter outside the layers (embeddings), which are whole for as long as a pass takes."""
 NUM_VERSIONS = 2
 """Of the weights in an object store: the one in use, and the one that arrives."""
 STORAGE_BYTES_PER_S = 0.5e9
@@ -31,6 +36,8 @@ class Model:
     overlay: str
     example: str
     num_parameters: float
+    num_outer_parameters: float
+    """Of embedding and unembedding."""
     num_layers: int
     hidden_size: int
     num_kv_heads: int
@@ -47,10 +54,16 @@ class Model:
 
     @property
     def learner_gpu_bytes(self) -> float:
-        """On each of the learner's GPUs: everything split evenly but the activations of its own micro-batch.
-        Autocast keeps a copy in half precision."""
-        states = (MASTER + MOMENTS + GRADIENTS + HALF) * self.num_parameters / self.num_learner_gpus
-        return states + ACTIVATION * self.num_layers * self.hidden_size * self.micro_batch_tokens
+        """On each of the learner's GPUs: its share of the states, the activations of its own micro-batch, which
+        is no smaller than the longest row, and what is gathered for a moment. A single one keeps autocast's
+        copy in half precision instead."""
+        num_tokens = max(self.micro_batch_tokens, self.num_positions)
+        activations = ACTIVATION * self.num_layers * self.hidden_size * num_tokens
+        states = (MASTER + MOMENTS + GRADIENTS) * self.num_parameters / self.num_learner_gpus
+        if self.num_learner_gpus == 1:
+            return states + HALF * self.num_parameters + activations
+        layer = (self.num_parameters - self.num_outer_parameters) / self.num_layers
+        return states + activations + GATHERED_LAYER * layer + GATHERED_OUTER * self.num_outer_parameters
 
     @property
     def actor_gpu_bytes(self) -> float:
@@ -93,6 +106,7 @@ MODELS = (
         overlay="gpu-8b",
         example="Llama 3.1 8B",
         num_parameters=8.03e9,
+        num_outer_parameters=2 * 128256 * 4096,
         num_layers=32,
         hidden_size=4096,
         num_kv_heads=8,
@@ -108,6 +122,7 @@ MODELS = (
         overlay="gpu-32b",
         example="Qwen2.5 32B",
         num_parameters=32.8e9,
+        num_outer_parameters=2 * 152064 * 5120,
         num_layers=64,
         hidden_size=5120,
         num_kv_heads=8,
@@ -123,6 +138,7 @@ MODELS = (
         overlay="gpu-70b",
         example="Llama 3.1 70B",
         num_parameters=70.6e9,
+        num_outer_parameters=2 * 128256 * 8192,
         num_layers=80,
         hidden_size=8192,
         num_kv_heads=8,
