@@ -54,9 +54,9 @@ class Model:
 
     @property
     def learner_gpu_bytes(self) -> float:
-        """On each of the learner's GPUs: its share of the states, the activations of its own micro-batch, which
-        is no smaller than the longest row, and what is gathered for a moment. A single one keeps autocast's
-        copy in half precision instead."""
+        """On each of the learner's GPUs: its share of the states, the activations of its own micro-batch, no
+        smaller than the longest row, and what is gathered for a moment. A single one keeps autocast's copy in
+        half precision instead."""
         num_tokens = max(self.micro_batch_tokens, self.num_positions)
         activations = ACTIVATION * self.num_layers * self.hidden_size * num_tokens
         states = (MASTER + MOMENTS + GRADIENTS) * self.num_parameters / self.num_learner_gpus

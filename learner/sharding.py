@@ -69,7 +69,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def let_go(model: nn.Module) -> None:
-    """After a pass without a backward: what was gathered is split again, so that the parts can be changed."""
+    """After a pass without a backward, which would do it: nothing is kept whole."""
     if isinstance(model, FSDPModule):
         model.reshard()
 

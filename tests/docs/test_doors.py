@@ -9,9 +9,10 @@ NAMES = ("run", "Server", "HTTPServer", "ThreadingHTTPServer", "TCPServer", "mak
 OPENS = {f"{module}.{name}" for module in LISTENING for name in NAMES} | {
     *("asyncio.start_server", "grpc.server", "grpc.aio.server", "socket.create_server", "flask.Flask.run"),
     *("prometheus_client.start_http_server", "multiprocessing.connection.Listener"),
-    *("ray.serve.start", "ray.serve.run"),
+    *("ray.serve.start", "ray.serve.run", "torch.distributed.TCPStore"),
 }
 KNOWN = {
+    ("learner/rendezvous.py", "torch.distributed.TCPStore"): "tests/learner/test_rendezvous.py",
     ("cluster/metrics.py", "prometheus_client.start_http_server"): "tests/cluster/test_metrics_door.py",
     ("reward_service/serving/instance.py", "ray.serve.start"): "tests/reward_service/test_http.py",
 }

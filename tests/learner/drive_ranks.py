@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from antiphon.settings import parse
 from learner.algorithms.base import Algorithm
@@ -82,6 +83,9 @@ def play(folder: Path, ranks: Ranks) -> None:
         keep(folder / f"{name}_{ranks.num}", one, learn(one, batches(3), ranks), ranks)
     one = learner("grpo", ranks, untied=True, **PIECES)
     keep(folder / f"untied_{ranks.num}", one, learn(one, batches(2), ranks), ranks)
+    # Three rows, each a part of its own: the second rank has nothing to do in the second round.
+    one = learner("ppo", ranks, share_prompts=False, max_tokens_per_micro_batch=1)
+    keep(folder / f"idle_{ranks.num}", one, learn(one, batches(2, num_groups=1), ranks), ranks)
     # Two parts for one rank as for two: one sum of two gradients, and no norm that scales it.
     one = learner("grpo", ranks, share_prompts=False, max_tokens_per_micro_batch=48, optimizer=NO_CLIP)
     keep(folder / f"exact_{ranks.num}", one, learn(one, EXACT, ranks), ranks)
@@ -96,6 +100,12 @@ EXACT = [random_groups(2, 2, prompt_tokens=(8, 8), completion_tokens=(16, 16), s
 
 def keep(folder: Path, one: Learner, told: list[dict[str, Any]], ranks: Ranks) -> None:
     """From the first rank: a checkpoint, the weights as they travel, and what was told."""
+    is_split = all(
+        isinstance(parameter, DTensor)
+        for model in (one.model, one.reference)
+        if model is not None
+        for parameter in model.parameters()
+    )
     state = one.state_dict()
     if not ranks.is_first:
         one.played(torch.bfloat16)
@@ -105,7 +115,14 @@ def keep(folder: Path, one: Learner, told: list[dict[str, Any]], ranks: Ranks) -
     save_state(state, folder, "learner")
     save_state(dict(full.tensors()), folder, "weights")
     (folder / "told.json").write_text(
-        json.dumps({"metrics": told, "digest": full.digest, "half_digest": half.digest})
+        json.dumps(
+            {
+                "metrics": told,
+                "digest": full.digest,
+                "half_digest": half.digest,
+                "is_split": is_split,
+            }
+        )
     )
 
 

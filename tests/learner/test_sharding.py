@@ -64,15 +64,16 @@ def assert_same_metrics(one: list[dict[str, Any]], other: list[dict[str, Any]], 
             assert b[name] == pytest.approx(a[name], rel=bound, abs=bound), name
 
 
-ALGORITHMS = ["grpo", "ppo", "dqn", "soft_q", "untied"]
+RUNS = ["grpo", "ppo", "dqn", "soft_q", "untied", "idle"]
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", RUNS)
 def test_two_ranks_tell_the_numbers_that_one_tells(played: Path, name: str) -> None:
     """Losses, norms, mismatch, temporal differences of each group, of 12 steps.
 
     Mutations: the mean of the gradients over ranks (grad_norm halves); streams not added up (the second
-    rank's rows have log-prob 0); the tally not added up; the norm of a rank's own part.
+    rank's rows have log-prob 0); the tally not added up; the norm of a rank's own part; idle passes that
+    count.
     """
     one, two = (told(played, f"{name}_{num}")["metrics"] for num in (1, 2))
     assert_same_metrics(one, two, 1e-5)
@@ -80,14 +81,18 @@ def test_two_ranks_tell_the_numbers_that_one_tells(played: Path, name: str) -> N
     assert (one[0]["td_errors"] != []) == (name in ("dqn", "soft_q"))
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", RUNS)
 def test_two_ranks_end_with_the_weights_that_one_ends_with(played: Path, name: str) -> None:
     """What travels to actors, the Q function of dqn among it, whole and under the same names.
 
-    Mutations: a rank without its part of the values of the first (`broadcast` left out); target copies that
-    follow while the heads are gathered (`let_go` left out).
+    Mutation: a rank without its part of the values of the first (`broadcast` left out).
     """
     assert_same_tensors(tensors(played, f"{name}_1"), tensors(played, f"{name}_2"), ROUNDING)
+
+
+def test_between_updates_no_rank_keeps_anything_whole(played: Path) -> None:
+    """The reference neither, which has no backward that would let go. Mutation: leave `let_go` out."""
+    assert [told(played, f"ppo_{num}")["is_split"] for num in (1, 2)] == [False, True]
 
 
 def test_tied_weights_travel_once(played: Path) -> None:
@@ -99,7 +104,7 @@ def test_tied_weights_travel_once(played: Path) -> None:
 
 @pytest.mark.parametrize("digest", ["digest", "half_digest"])
 def test_with_one_part_for_each_rank_the_weights_are_equal_bit_for_bit(played: Path, digest: str) -> None:
-    """Three steps of two parts each. Mutation: divide by the tokens of the rank."""
+    """Three steps of two parts each. Mutation: divide by the tokens of the rank alone."""
     assert told(played, "exact_1")[digest] == told(played, "exact_2")[digest]
 
 
