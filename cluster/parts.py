@@ -14,8 +14,9 @@ from cluster.plan import build_algorithm, build_encoder, build_environment
 from cluster.recipe import Recipe
 from cluster.replaying import open_logged
 from learner.follower import Follower
-from learner.learner import Learner, in_training_precision
+from learner.learner import Learner
 from learner.logged import Limits
+from learner.model import in_training_precision
 from learner.process import LearnerProcess, ProcessRule
 from learner.ranks import ALONE, Ranks
 from learner.replay import Replay, ReplayRule

@@ -21,12 +21,12 @@ from learner.batch_wire import receive_batch, send_batch
 from learner.learner_config import LearnerConfig
 from learner.micro_batches import MicroBatch, plan
 from learner.mismatch import check_mismatch, check_sampling
-from learner.model import PolicyModel, frozen_copy
+from learner.model import PolicyModel, frozen_copy, in_training_precision
 from learner.optimizer import Optimizer, Step
 from learner.passes import accumulate, observe
 from learner.priorities import mean_per_group, per_row
 from learner.ranks import ALONE, Ranks
-from learner.sharding import gathered, shard, share_scale, whole
+from learner.sharding import gathered, settle, shard, whole
 from learner.tensors import copy_into, tensors_of
 from rollout.types import Group, Sampling
 from rollout.weights import Weights, pack
@@ -64,10 +64,7 @@ class Learner:
         if config.num_threads is not None:
             torch.set_num_threads(config.num_threads)
         lm, device = in_training_precision(lm), config.torch_device
-        if ranks.num == 1:
-            nn.Module.to(lm, device)
-        else:
-            share_scale(lm, ranks)
+        settle(lm, device, ranks)
         if device.type == "cpu":
             keep_freed_memory()
         self._config, self._seed, self.algorithm, self._ranks = config, seed, algorithm, ranks
@@ -251,8 +248,3 @@ class Learner:
             "num_skipped": float(self.num_skipped),
             "num_action_tokens": float(batch.action_mask.sum()),
         }
-
-
-def in_training_precision(lm: PreTrainedModel) -> PreTrainedModel:
-    """fp32 for what came in half precision: small steps vanish in bf16 weights. Others stay."""
-    return lm.float() if lm.dtype in (torch.bfloat16, torch.float16) else lm

@@ -108,6 +108,11 @@ def frozen_copy(lm: PreTrainedModel, temperature: float, share_prompts: bool) ->
     return copy.requires_grad_(False)
 
 
+def in_training_precision(lm: PreTrainedModel) -> PreTrainedModel:
+    """fp32 for what came in half precision: small steps vanish in bf16 weights. Others stay."""
+    return lm.float() if lm.dtype in (torch.bfloat16, torch.float16) else lm
+
+
 def logit_scale(lm: PreTrainedModel) -> float:
     """What the model multiplies unembedding(hidden states) by to get its logits, found by trying.
 

@@ -22,8 +22,12 @@ from learner.tensors import tensors_of
 from rollout.weights import GUIDE, together
 
 
-def share_scale(lm: PreTrainedModel, ranks: Ranks) -> None:
-    """Tell the others what only the first rank can try: their models have no values yet."""
+def settle(lm: PreTrainedModel, device: torch.device, ranks: Ranks) -> None:
+    """Before heads and copies are made of a model: bring it to its device. Of several ranks each brings its
+    parts there later (`shard`); what only the first can try, whose model has values, it tells the others."""
+    if ranks.num == 1:
+        nn.Module.to(lm, device)
+        return
     own = torch.tensor(logit_scale(lm), dtype=torch.float64) if ranks.is_first else None
     told = ranks.same(None if own is None else {"scale": own})
     assert told is not None

@@ -16,6 +16,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.learner.drive_ranks import DEADLINE_S
+
+pytestmark = pytest.mark.timeout(DEADLINE_S + 100)
+
 ROOT = Path(__file__).parents[2]
 ROUNDING = 5e-6
 """Of weights of the order of 1 after 12 steps; a step goes 1e-3 far. Seen: 2.5e-7."""
@@ -32,7 +36,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for rank, num in RANKS
     ]
     try:
-        said = [process.communicate(timeout=280)[1] for process in processes]
+        said = [process.communicate(timeout=DEADLINE_S)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
