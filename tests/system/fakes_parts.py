@@ -77,18 +77,19 @@ class OverlappedEngine(TorchEngine):
 
     num_calls = 0
     num_steps = 0
+    version_at_begin = 0
 
     def generate(self, requests):
         self.num_calls += 1
-        self.num_steps = 0
+        self.num_steps, self.version_at_begin = 0, self.policy_version
         return super().generate(requests)
 
     @property
     def has_work(self):
-        """Asked between two steps, when weights may come."""
+        """Asked between two steps, when weights may come; in a step too, but by then they are there."""
         if self.num_calls == self.config.number and self.num_steps == 2:
-            held, deadline_s = self.policy_version, time.monotonic() + 60.0
-            while self.policy_version == held:
+            deadline_s = time.monotonic() + 60.0
+            while self.policy_version == self.version_at_begin:
                 assert time.monotonic() < deadline_s, "no new weights while a completion was under way"
                 time.sleep(0.002)
         return super().has_work
