@@ -34,7 +34,8 @@ class Watch:
     def look(self, groups: Sequence[Group], version: int) -> WatchReport:
         """The numbers of a batch, and the alarms that are news.
 
-        An alarm that goes on is told again after as many updates as the window has.
+        An alarm that goes on is told again after as many updates as the window has. The order in which groups
+        came, which differs from run to run, changes nothing, not even the rounding.
 
         Args:
             version: of the policy that the batch led to, for the alarms.
@@ -44,7 +45,8 @@ class Watch:
         """
         if not groups:
             raise ValueError("there is nothing to look at: no groups")
-        view = View(batch=ScoredBatch.of(groups), history=self._history, config=self._config, metrics={})
+        batch = ScoredBatch.of(sorted(groups, key=lambda group: group.key))
+        view = View(batch=batch, history=self._history, config=self._config, metrics={})
         findings = [finding for check in CHECKS for finding in check(view)]
         alarms = tuple(self._alarm(f, view.batch, version) for f in findings if self._is_news(f, version))
         self._history.num_alarms += len(alarms)

@@ -1,6 +1,7 @@
 """The watch: each alarm fires on what it is for, and is silent on what is right."""
 
 import json
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -338,3 +339,19 @@ def test_a_watch_goes_on_after_a_resume_as_if_never_stopped() -> None:
 def test_without_groups_there_is_nothing_to_look_at() -> None:
     with pytest.raises(ValueError, match="no groups"):
         Watch(WatchConfig()).look([], 1)
+
+
+def test_the_order_in_which_groups_come_changes_no_digit() -> None:
+    """Actors come and go, and with them the order. Mutation: look at the groups as they come."""
+    draw = random.Random(0)
+    groups = [
+        group(
+            i, [(f"{i}{n}" * n, draw.random(), {"a": draw.random(), "b": draw.random()}) for n in range(1, 5)]
+        )
+        for i in range(12)
+    ]
+    reports = []
+    for _ in range(8):
+        draw.shuffle(groups)
+        reports.append(watched(lambda _: tuple(groups), 2))
+    assert all(report == reports[0] for report in reports)
