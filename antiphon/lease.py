@@ -72,6 +72,13 @@ class Lease:
             except FileExistsError:
                 raise Superseded(self._told(self.number)) from None
 
+    def give_back(self) -> None:
+        """Undo `claim`, for an attempt that was refused before it read or wrote anything: the one before may
+        go on. Nothing happens where a newer one has begun."""
+        with self._locked():
+            if self.is_current():
+                self._path(self.number).unlink(missing_ok=True)
+
     def end(self, status: str) -> None:
         """Note how this attempt ended, for whoever takes over."""
         facts = {**self.facts(self.number), "ended": time.time(), "status": status}

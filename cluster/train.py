@@ -89,6 +89,8 @@ class Attempt:
             self._end_if_superseded(error)
             # What was refused before the loop began leaves an older attempt's files as they were.
             is_refused = self._loop is None and isinstance(error, UserError)
+            if is_refused and not self._is_fresh:
+                self._lease.give_back()
             if self._run_dir.recipe.exists() and not is_refused:
                 version = self._loop.version if self._loop else 0
                 with self._lease.writing():

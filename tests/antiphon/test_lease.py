@@ -43,6 +43,22 @@ def test_an_attempt_writes_until_a_newer_one_begins(first, tmp_path):
     write(second, tmp_path / "d")
 
 
+def test_an_attempt_that_was_refused_gives_back_what_it_took_over_and_no_newer_one(first, tmp_path):
+    """Mutation: give back without a look at who came after."""
+    second = Lease.next_of(tmp_path)
+    second.claim()
+    second.give_back()
+    write(first, tmp_path / "a")
+    second = Lease.next_of(tmp_path)
+    second.claim()
+    third = Lease.next_of(tmp_path)
+    third.claim()
+    second.give_back()
+    assert sorted(path.name for path in third.folder.glob("*.json")) == [f"00000{n}.json" for n in (1, 2, 3)]
+    with pytest.raises(Superseded):
+        write(first, tmp_path / "b")
+
+
 def test_of_two_that_claim_the_same_number_one_gets_it(first, tmp_path):
     """Mutation: the file is opened with "w"."""
     here, there = Lease.next_of(tmp_path), Lease.next_of(tmp_path)
