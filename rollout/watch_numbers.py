@@ -5,6 +5,7 @@ Only where every group holds a single sample, the batch takes the place of the g
 (nan) are left out; a number that is not defined is nan.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -39,7 +40,9 @@ def correlation(a: Array, b: Array, groups: Ints) -> float:
     a, b = _centred(a[known], groups[known]), _centred(b[known], groups[known])
     if _is_nothing(a) or _is_nothing(b):
         return float("nan")
-    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
+    # Exact sums: those of BLAS differ in the last digit from process to process.
+    ab, aa, bb = (math.fsum(x * y) for x, y in ((a, b), (a, a), (b, b)))
+    return float(np.clip(ab / math.sqrt(aa * bb), -1.0, 1.0))
 
 
 def disagreement(a: Array, b: Array, groups: Ints) -> float:
