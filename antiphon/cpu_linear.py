@@ -57,7 +57,7 @@ class CpuLinear(nn.Linear):
 class PackedLinear:
     """A linear layer of a model that only reads: its weight is kept a second time, in the order of oneDNN.
 
-    The product is the same to the last bit for four rows and more, in 0.6 to 0.9 of the time for up to a few
+    The product is the same to the last bit for four rows and more, and takes less time for up to a few
     hundred. Whoever changes the weight calls `forget`.
     """
 

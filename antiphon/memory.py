@@ -15,7 +15,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 def keep_freed_memory() -> bool:
     """Lets malloc keep up to 2 GiB that are free; may be called more than once.
 
-    An update of SmolLM2 on two cores takes 0.8 of the time (docs/performance.md).
+    What it saves in an update is told in docs/performance.md.
 
     Returns:
         Whether the C library took it; False where there is another one.
