@@ -33,6 +33,14 @@ STOP_MARGIN_S = 60.0
 SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY")
 
 
+Patterns = Annotated[
+    list[str], typer.Option(metavar="PATTERN", help="Not uploaded, as in .gitignore; may be repeated.")
+]
+Variables = Annotated[
+    list[str], typer.Option(metavar="NAME=VALUE", help="Environment of the job; not for secrets.")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command()(submit)
@@ -55,9 +63,7 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Show the log, and exit as the run does.")] = False,
     auth: Auth = None,
     working_dir: Annotated[Path, typer.Option(help="The folder that is uploaded.")] = Path(),
-    exclude: Annotated[
-        list[str], typer.Option(metavar="PATTERN", help="Not uploaded, as in .gitignore; may be repeated.")
-    ] = [],  # noqa: B006  typer reads the default, nobody changes it
+    exclude: Patterns = [],  # noqa: B006  typer reads the default, nobody changes it
     max_upload_mib: Annotated[int, typer.Option(min=1, help="More than this is refused.")] = 32,
     stop_wait_s: Annotated[
         int, typer.Option(min=1, help="How long a stopped run may take to save; at least its longest update.")
@@ -66,9 +72,7 @@ def submit(
         float, typer.Option(help="With --wait: how long the job may be pending.")
     ] = 300.0,
     python: Annotated[str, typer.Option(help="The interpreter, in the cluster.")] = "python",
-    env: Annotated[
-        list[str], typer.Option(metavar="NAME=VALUE", help="Environment of the job; not for secrets.")
-    ] = [],  # noqa: B006
+    env: Variables = [],  # noqa: B006
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Run a recipe as a job of a cluster. The same command again finds the job, or goes on with the run."""
