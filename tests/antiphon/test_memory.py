@@ -7,28 +7,30 @@ import sys
 import pytest
 
 PROGRAM = """
-import resource, sys, torch
+import ctypes, sys, torch
 from antiphon.memory import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory() and keep_freed_memory()
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    tensors = [torch.ones(4 * 2**20) for _ in range(8)]
-    del tensors
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults(), faults()
-print(faults())
+class Mallinfo2(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+mallinfo2 = ctypes.CDLL(None).mallinfo2
+mallinfo2.restype = Mallinfo2
+tensors = [torch.ones(4 * 2**20) for _ in range(8)]
+del tensors
+print(mallinfo2().fordblks)
 """
+"""Prints the bytes that are free and still belong to the process after eight tensors of 16 MiB have gone."""
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_temporaries_take_the_place_of_those_before() -> None:
-    """Eight of 16 MiB, of which the kernel would bring in every page again.
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or tuple(map(int, platform.libc_ver()[1].split("."))) < (2, 33),
+    reason="mallinfo2 is glibc's, from 2.33 on",
+)
+def test_temporaries_that_are_freed_stay_with_the_process() -> None:
+    """128 MiB were freed. How much stays otherwise depends on what lies behind them: it is not told.
 
-    Mutation: set nothing.
+    Mutation: set nothing; leave the threshold of mapping as it is.
     """
-    faults = {
-        how: int(subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, check=True).stdout)
-        for how in ("kept", "given back")
-    }
-    assert faults["kept"] < faults["given back"] / 10
+    program = subprocess.run([sys.executable, "-c", PROGRAM, "kept"], capture_output=True, check=True)
+    assert int(program.stdout) >= 8 * 16 * 2**20
