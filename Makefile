@@ -20,8 +20,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 train: setup  ## train the quickstart recipe (or RECIPE=...)
 	$(BIN)/antiphon train $(RECIPE)
 
-test: setup  ## all tests
-	$(BIN)/python -m pytest
+test: setup  ## all tests, those that start Ray beside the others
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 check: setup  ## what CI checks before the tests: format, lint, types, layers
 	$(BIN)/ruff format --check .
