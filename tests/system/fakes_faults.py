@@ -1,6 +1,8 @@
 """A reward and an engine that misbehave on command, in the test's own process; runs turned by hand."""
 
 import io
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -57,6 +59,38 @@ class MoodyEngine(TorchEngine):
         if FAULT.is_stalled:
             FAULT.go_on.wait()
         return super().step()
+
+
+class MarkedEngine(TorchEngine):
+    """For actors, which a test reaches by files in a folder.
+
+    While `wait` is there, nobody answers to new weights. `lie_1` and `lie_2` are a false answer each, and
+    `die` is the death of a process at its work: who finds such a file takes it away and obeys.
+    """
+
+    name: ClassVar[str] = "marked"
+
+    class Config(TorchEngine.Config):
+        folder: Path
+
+    def load(self, weights: Weights) -> str:
+        while (self.config.folder / "wait").exists():
+            time.sleep(0.05)
+        digest = super().load(weights)
+        return "another digest" if self._finds("lie_1") or self._finds("lie_2") else digest
+
+    def step(self) -> Any:
+        if self._finds("die"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step()
+
+    def _finds(self, mark: str) -> bool:
+        """Whether the file was there for this process: of several, one has it."""
+        try:
+            (self.config.folder / mark).unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
 
 class Turned:

@@ -122,11 +122,15 @@ def metrics_in(text: str) -> set[str]:
     return set(re.findall(r"\b(?:antiphon|ray|autoscaler)_(?!io_cluster)\w+\b", text))
 
 
-def served(host: str) -> set[str]:
-    """Names that an endpoint serves, without Ray's prefix before ours."""
+def served(host: str) -> dict[str, float]:
+    """What an endpoint serves: each name without Ray's prefix before ours, and the sum over its labels."""
     with urllib.request.urlopen(f"http://{host}/metrics", timeout=30) as answer:
-        names = re.findall(r"^([a-zA-Z_:][\w:]*)", answer.read().decode(), re.MULTILINE)
-    return {name.removeprefix("ray_") if name.startswith("ray_antiphon_") else name for name in names}
+        found = re.findall(r"^([a-zA-Z_:][\w:]*)(?:{.*})? (\S+)", answer.read().decode(), re.MULTILINE)
+    sums: dict[str, float] = {}
+    for name, value in found:
+        own = name.removeprefix("ray_") if name.startswith("ray_antiphon_") else name
+        sums[own] = sums.get(own, 0.0) + float(value)
+    return sums
 
 
 def targets(run: RunDir, role: str) -> list[str]:
