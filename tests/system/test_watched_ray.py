@@ -23,6 +23,8 @@ NOT_HERE = {
     "autoscaler_active_nodes",
     "autoscaler_pending_nodes",
 }
+REPORT_S = 1.0
+"""How often Ray's processes report to the endpoint of their node."""
 COUNTED = ("actors_replaced_total", "weights_refused_total", "actors_current", "actors")
 DEADLINE_S = 240.0
 
@@ -38,6 +40,7 @@ def run(model, marks, tmp_path_factory):
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         environment.setenv("RAY_AUTH_MODE", "disabled")
+        environment.setenv("RAY_metrics_report_interval_ms", str(int(1000 * REPORT_S)))
         environment.delenv("RAY_ADDRESS", raising=False)
         made = faults.Turned(
             "on-ray",
@@ -108,6 +111,12 @@ def test_what_actors_and_learner_count_of_themselves_is_what_the_driver_knows(ru
         return {name: now.get(name) for name in wanted}
 
     wait_until(lambda: told() == wanted, rest, lambda: f"{told()} instead of {wanted}")
+
+
+def test_the_weights_that_actors_hold_stay_visible_while_no_others_come(run):
+    """Ray's endpoint forgets a gauge two reports after it was told last. Mutation: set gauges once."""
+    time.sleep(3.0 * REPORT_S)
+    wait_until(lambda: "antiphon_actor_policy_version" in of_node(run), rest, lambda: "it has vanished")
 
 
 @pytest.fixture(scope="module")
