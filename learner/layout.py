@@ -6,14 +6,16 @@ prompt and themselves but not each other. The result is the same and the prompt 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from learner.batch import Batch, real_tokens
+from learner.functional.branches import Branches
 
 MAX_SHARED_TOKENS = 1024
-"""Of one shared row: attention computes the forbidden pairs too, so that rows must not grow for ever."""
+"""Of one shared row: where attention computes the forbidden pairs too, rows must not grow for ever."""
 _MIN_SAVING = 0.2
 """Share of the tokens that sharing must save before it is worth an explicit mask."""
 
@@ -28,6 +30,8 @@ class Layout:
     """[R, S] int64; each completion counts on from the end of its prompt."""
     mask: Tensor | None
     """[R, 1, S, S] bool, True where the query (third axis) sees the key (last axis); None: plainly causal."""
+    branches: Branches
+    """The same in numbers: where the prompt of a row ends, and each completion."""
     states: Tensor
     """[N] flat index into R·S of the state before each action, in the order of `action_mask.nonzero()`."""
     finals: Tensor
@@ -55,6 +59,7 @@ def plain(batch: Batch) -> Layout:
         token_ids=batch.token_ids,
         position_ids=columns,
         mask=None,
+        branches=Branches(ends=batch.lengths[:, None], length=width, num_prompt=width, num_completion=0),
         states=starts[row] + column - 1,
         finals=starts + batch.lengths - 1,
     )
@@ -81,6 +86,7 @@ def shared(batch: Batch, parts: Sequence[Sequence[int]], width: int) -> Layout:
         token_ids=scatter(batch.token_ids, 0),
         position_ids=scatter(column, 0),
         mask=_visible(scatter(segment_in_batch, -1)),
+        branches=_branches(batch, parts, width),
         states=place[row, t - 1],
         finals=place.gather(1, batch.lengths[:, None] - 1).squeeze(1),
     )
@@ -134,6 +140,23 @@ def _places(batch: Batch, parts: Sequence[Sequence[int]], width: int) -> Tensor:
     is_completion = column >= prompts[:, None]
     starts, shifts = torch.tensor(start, device=device), torch.tensor(shift, device=device)
     return starts[:, None] + column + is_completion * shifts[:, None]
+
+
+def _branches(batch: Batch, parts: Sequence[Sequence[int]], width: int) -> Branches:
+    """Where the prompt and the completions of each shared row end."""
+    lengths, prompts = batch.lengths.tolist(), prompt_lengths(batch).tolist()
+    completions = [[lengths[row] - prompts[row] for row in part] for part in parts]
+    ends = [
+        list(accumulate(own, initial=prompts[part[0]])) for part, own in zip(parts, completions, strict=True)
+    ]
+    num_ends = max(len(own) for own in ends)
+    filled = [own + own[-1:] * (num_ends - len(own)) for own in ends]
+    return Branches(
+        ends=torch.tensor(filled, device=batch.lengths.device),
+        length=width,
+        num_prompt=max(prompts),
+        num_completion=max(map(max, completions)),
+    )
 
 
 def _visible(segment: Tensor) -> Tensor:

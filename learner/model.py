@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from antiphon.cpu_linear import speed_up
 from antiphon.errors import UserError
+from learner.attention import attending_by
 from learner.batch import Batch
 from learner.functional.logprobs import token_logprobs
 from learner.heads import Head
@@ -162,12 +163,13 @@ def _hidden(trunk: Any, layout: Layout) -> Tensor:
     if mask is not None and trunk.config._attn_implementation == "eager":
         dtype = next(trunk.parameters()).dtype
         mask = torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
-    states: Tensor = trunk(
-        input_ids=layout.token_ids,
-        position_ids=layout.position_ids,
-        attention_mask=mask,
-        use_cache=False,
-    ).last_hidden_state
+    with attending_by(layout.branches, mask, trunk):
+        states: Tensor = trunk(
+            input_ids=layout.token_ids,
+            position_ids=layout.position_ids,
+            attention_mask=mask,
+            use_cache=False,
+        ).last_hidden_state
     return states.flatten(0, 1)
 
 

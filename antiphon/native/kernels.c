@@ -73,3 +73,7 @@ struct attention {
 #define STORED bfloat16
 #define NAME(x) x##_bfloat16
 #include "kernels_body.h"
+#undef STORED
+#undef NAME
+
+#include "branches.h"

@@ -25,6 +25,9 @@ def test_a_shared_row_by_hand() -> None:
         [1, 1, 1, 1, 0],
         [1, 1, 0, 0, 1],
     ]
+    # the prompt ends after 2 tokens, the completions after 4 and 5
+    assert layout.branches.ends.tolist() == [[2, 4, 5]]
+    assert (layout.branches.num_prompt, layout.branches.num_completion) == (2, 2)
     # states before 1, 2 and 3: tokens 8, 1 and 8; states after the rows: tokens 2 and 3
     assert layout.states.tolist() == [1, 2, 1]
     assert layout.finals.tolist() == [3, 4]
