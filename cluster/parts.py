@@ -83,6 +83,7 @@ def build_learner_process(
         watch=recipe.watch,
         writing=lease.writing,
         masker=build_masker(recipe.privacy),
+        device=recipe.learner.torch_device,
     )
     lm = in_training_precision(load_model(recipe.model, model_seed(recipe)))
     make_learner = partial(build_learner, recipe, ranks)

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
+from antiphon.errors import UserError
 from antiphon.settings import Settings
 from learner.optimizer import OptimizerConfig
 from learner.passes import Precision
@@ -26,6 +27,8 @@ class LearnerConfig(Settings):
     autocast: Precision = "none"
     """Precision of the matrix products; weights and optimizer stay in fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model lies; auto: on a GPU where the process has one. Ray shows the learner those that it has
+    reserved (cluster.learner_gpus), and no others."""
     num_threads: int | None = Field(None, ge=1)
     """CPU threads of the process; None leaves torch's choice."""
     num_ranks: int = Field(1, ge=1)
@@ -40,8 +43,15 @@ class LearnerConfig(Settings):
 
     @property
     def torch_device(self) -> torch.device:
-        """Where the model lies."""
-        name = self.device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(name)
+        """Where the model lies, for the process that asks.
+
+        Raises:
+            UserError: a GPU is wanted, and this process has none.
+        """
+        has_gpu = torch.cuda.is_available()
+        if self.device == "cuda" and not has_gpu:
+            raise UserError(
+                "learner.device is cuda, and this process has no GPU",
+                remedy="set it to auto, or cluster.learner_gpus above 0",
+            )
+        return torch.device("cuda" if has_gpu and self.device != "cpu" else "cpu")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from antiphon.privacy import NOTHING_MASKED, Masker
@@ -37,6 +38,7 @@ NUM_PROBES = 128
 """Pairs on which the supervised phase is measured."""
 REPLAY = "replay"
 """The replay's folder in a checkpoint."""
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,8 @@ class ProcessRule:
     warm_up: SupervisedConfig | None
     seed: int
     watch: WatchConfig
+    device: torch.device = CPU
+    """Where a learner of one rank computes, in its supervised phase, too."""
     writing: Callable[[], AbstractContextManager[Any]] = nullcontext
     """Around what is written into the store; it may refuse (antiphon/lease.py)."""
     masker: Masker = NOTHING_MASKED
@@ -103,10 +107,13 @@ class LearnerProcess:
         """The supervised phase; returns its last metrics, `accuracy` among them (see `expected_accuracy`).
 
         One that was stopped leaves a model that is of no use: nobody goes on from the middle of it.
+        Of several ranks the first does it alone, where the model lies: no device need hold it whole.
         """
         config = self._rule.warm_up
         if config is None or "learner" in vars(self):
             raise ValueError("the warm-up comes before the first use of the learner, and needs a section")
+        if self._ranks.num == 1:
+            nn.Module.to(self._lm, self._rule.device)
         draw = random.Random(derive(self._rule.seed, "probes"))
         probes = draw.sample(list(self._pairs), min(NUM_PROBES, len(self._pairs)))
 
