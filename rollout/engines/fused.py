@@ -71,7 +71,11 @@ class FusedDecoder:
             token: [n] int64.
             position: [n] int64; the row holds all positions before it.
         """
-        mask = cache.aim(position)
+        return self.under_mask(cache, token, position, cache.aim(position))
+
+    def under_mask(self, cache: SlotCache, token: Tensor, position: Tensor, mask: Tensor) -> Said:
+        """The same, with the mask that the cache gave when it was aimed. Nothing here is read back from the
+        device, so that a GPU may capture it."""
         hidden: Tensor = self._embed(token)
         cos, sin = self._table(hidden, cache.capacity)
         turn = cos[position], sin[position]

@@ -33,6 +33,7 @@ class SlotCache(Cache):
         self.num_rows = num_rows
         self.capacity = 0
         self._blocks: list[tuple[Tensor, Tensor]] = []
+        self._addresses: tuple[int, ...] = ()
         self._rows = torch.empty(0, dtype=torch.int64)
         self._position = self._rows
         self._length = 0
@@ -48,6 +49,7 @@ class SlotCache(Cache):
             keys, values = (self._grow(o, t, grown) for o, t in zip(old, tensors, strict=True))
             blocks.append((keys, values))
         self._blocks, self.capacity = blocks, grown
+        self._addresses = (grown, *(tensor.data_ptr() for block in blocks for tensor in block))
 
     def put(self, rows: Tensor, layers: Layers, sources: Tensor, length: int) -> None:
         """Copies positions 0..length-1 of the rows `sources` of a prefilled batch into `rows`."""
@@ -61,18 +63,25 @@ class SlotCache(Cache):
             for own in block:
                 own[target, :, :length] = own[source, :, :length]
 
-    def aim(self, position: Tensor) -> Tensor:
+    @property
+    def addresses(self) -> tuple[int, ...]:
+        """Where the blocks lie, and how long their rows are: whether they are where they were."""
+        return self._addresses
+
+    def aim(self, position: Tensor, num_positions: int | None = None) -> Tensor:
         """Row i will next write at position[i] and read up to it.
 
         Args:
             position: [n] int64, for rows 0..n-1.
+            num_positions: how many are read, more than any position; None: as few as it can be, which is
+                asked of the device.
 
         Returns:
             The attention mask for the model: [n, 1, 1, L], 0 where a row may look, else very negative.
         """
         self._position = position
         self._rows = torch.arange(len(position), device=position.device)
-        self._length = int(position.max()) + 1
+        self._length = int(position.max()) + 1 if num_positions is None else num_positions
         dtype = self._blocks[0][0].dtype
         unseen = torch.arange(self._length, device=position.device) > position[:, None]
         mask = torch.zeros(unseen.shape, dtype=dtype, device=position.device)

@@ -26,6 +26,12 @@ class Running:
     request: Request
     stop_token_ids: tuple[int, ...]
 
+    @property
+    def is_plain(self) -> bool:
+        """As `Controls.is_plain`, of one row."""
+        s = self.request.sampling
+        return s.top_k == 0 and s.top_p >= 1 and s.beta == 0 and s.epsilon == 0 and s.temperature > 0
+
 
 class SlotTable:
     """Rows 0..num_rows-1 are in use, save for holes where completions have ended.
@@ -38,6 +44,7 @@ class SlotTable:
         self.num_rows = 0
         self._running: list[Running | None] = [None] * num_slots
         self._holes: list[int] = []
+        self._reach: int | None = None
         self._columns: dict[str, Tensor] = {}
         for name, dtype in _ONE_EACH.items():
             self._columns[name] = torch.zeros(num_slots, dtype=dtype, device=device)
@@ -54,6 +61,24 @@ class SlotTable:
     @property
     def num_free(self) -> int:
         return self.num_slots - self.num_running
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all rows draw from the whole distribution of the model, at temperatures above 0."""
+        return all(running.is_plain for running in self._running if running is not None)
+
+    @property
+    def reach(self) -> int:
+        """One more than the largest position in the table; asked of the device only where rows have come or
+        gone."""
+        if self._reach is None:
+            self._reach = int(self["position"][: self.num_rows].max()) + 1
+        return self._reach
+
+    def advance(self) -> None:
+        """The cache holds one position more of each row."""
+        self["position"][: self.num_rows] += 1
+        self._reach = None if self._reach is None else self._reach + 1
 
     def rows(self) -> list[int]:
         """The numbers of the occupied rows."""
@@ -73,6 +98,7 @@ class SlotTable:
         self.num_rows = max(self.num_rows, rows[-1] + 1)
         for row, entry in zip(rows, entries, strict=True):
             self._running[row] = entry
+        self._reach = None
         samplings = [entry.request.sampling for entry in entries]
         self._write(rows, "position", [len(entry.request.token_ids) for entry in entries])
         self._write(rows, "num_drawn", [0] * len(entries))
@@ -119,7 +145,7 @@ class SlotTable:
         """
         running = self._running[row]
         assert running is not None
-        self._running[row] = None
+        self._running[row] = self._reach = None
         self._holes = sorted([*self._holes, row])
         num_drawn = int(self["num_drawn"][row])
         versions = self["versions"][row, :num_drawn].tolist()

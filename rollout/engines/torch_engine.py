@@ -16,14 +16,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from antiphon.cpu_linear import speed_up
-from antiphon.errors import UserError
 from antiphon.native.kernels import kernels_for
 from rollout.engines.base import Engine
+from rollout.engines.cuda_graphs import CudaGraphs
+from rollout.engines.device import device_for
 from rollout.engines.drawing import draw
 from rollout.engines.kv_cache import SlotCache
 from rollout.engines.native_decoder import NativeDecoder, best_decoder
 from rollout.engines.passes import Prefilled, Said, TokenIds, decode, prefill, read
 from rollout.engines.slots import Running, SlotTable
+from rollout.engines.static_step import Drawn, Inputs, StaticStep
 from rollout.engines.support import require_same_answer, require_same_states, require_supported
 from rollout.q_function import QFunction
 from rollout.types import Completion, Request
@@ -59,6 +61,10 @@ class TorchEngine(Engine):
         """Whether a CPU decodes by kernels in C, built at the first start by the compiler of the machine
         (antiphon/native/), where the model is one that they know. Without a compiler, or where this is false,
         torch computes the same, more slowly; only rounding differs."""
+        is_graphed: bool | None = None
+        """Whether a step of decoding runs over fixed memory in a few sizes, each captured on a GPU as a CUDA
+        graph, where the model is a Llama, Mistral, Qwen2 or Qwen3. null: on a GPU. On a CPU true computes the
+        same without capture and without kernels in C: slower, for tests. More graphs take more memory."""
         keeps_cache: bool = False
         """When new weights come midway, keep the keys and values that older ones computed. Spares a pass over
         all that is under way; log-probabilities are still those of what was drawn from, but that is no longer
@@ -75,18 +81,24 @@ class TorchEngine(Engine):
             raise ValueError("the torch engine needs a model")
         require_supported(model)
         self._model = model.eval()
-        nn.Module.to(model, _device(config.device, model.device))
+        nn.Module.to(model, device_for(config.device, model.device))
         speed_up(model)
-        self._kernels = kernels_for(model.dtype, model.device.type) if config.is_native else None
+        on_cpu = model.device.type == "cpu"
+        is_graphed = not on_cpu if config.is_graphed is None else config.is_graphed
+        is_native = config.is_native and not is_graphed
+        self._kernels = kernels_for(model.dtype, model.device.type) if is_native else None
         self._fused = best_decoder(model, self._kernels)
         require_same_answer(model, self._fused)
+        self._static: StaticStep | None = None
+        if is_graphed and self._fused is not None:
+            capture = None if on_cpu else CudaGraphs()
+            self._static = StaticStep(self._fused, config.num_slots, model.device, capture)
         self._settings = config
         self._waiting: deque[tuple[int, Request]] = deque()
         self._table = SlotTable(config.num_slots, model.device)
         self._cache = SlotCache(config.num_slots)
         self._shared: Prefilled | None = None
         self._is_stale = False
-        on_cpu = model.device.type == "cpu"
         self._max_prefill_tokens = config.max_prefill_tokens or (1024 if on_cpu else 4096)
         self._min_refill = min(config.min_refill or max(1, config.num_slots // 8), config.num_slots)
 
@@ -112,9 +124,8 @@ class TorchEngine(Engine):
             self._recompute()
         if self._is_time_to_admit():
             rows, said = self._admit()
-        else:
-            rows, said = self._decode()
-        return self._draw(rows, said)
+            return self._record(rows, self._draw(rows, said))
+        return self._record(*self._decode())
 
     def clear(self) -> None:
         self._waiting.clear()
@@ -199,36 +210,56 @@ class TorchEngine(Engine):
         if head in batch.prompts and batch is not self._shared:
             self._shared = batch.only(batch.prompts.index(head))
 
-    def _decode(self) -> tuple[Tensor, Said]:
-        """Runs the last token of every slot in use; rows [n] and what comes next in each."""
+    def _decode(self) -> tuple[Tensor, Drawn]:
+        """Runs the last token of every slot in use; rows [n] and what is drawn for each."""
         table = self._table
         sources, targets = table.compact()
         if sources:
             length = int(table["position"][targets].max())
             self._cache.move(self._index(sources), self._index(targets), length)
         rows = torch.arange(table.num_rows, device=self._model.device)
-        position = table["position"][rows]
-        last = table["last_token"][rows]
-        if self._fused is not None:
-            said = self._fused(self._cache, last, position)
+        static = self._static
+        if static is not None and table.is_plain:
+            drawn = static.drawn(self._cache, self._inputs(rows), table.reach)
+        elif static is not None:
+            drawn = self._draw(rows, static.said(self._cache, self._inputs(rows), table.reach))
         else:
-            said = decode(self._model, self._cache, last, position, self.guide is not None)
-        table["position"][rows] = position + 1
-        return rows, said
+            drawn = self._draw(rows, self._say(table["last_token"][rows], table["position"][rows]))
+        table.advance()
+        return rows, drawn
 
-    def _draw(self, rows: Tensor, said: Said) -> list[tuple[int, Completion]]:
-        """Draws a token for each of the rows; the completions that end with it."""
+    def _say(self, last: Tensor, position: Tensor) -> Said:
+        if self._fused is not None:
+            return self._fused(self._cache, last, position)
+        return decode(self._model, self._cache, last, position, self.guide is not None)
+
+    def _inputs(self, rows: Tensor) -> Inputs:
         table = self._table
-        controls = table.controls(rows)
+        return Inputs(
+            token=table["last_token"][rows],
+            position=table["position"][rows],
+            temperature=table["temperature"][rows],
+            uniform=self._uniform(rows),
+        )
+
+    def _uniform(self, rows: Tensor) -> Tensor:
+        return self._table["uniform"][rows, self._table["num_drawn"][rows]]
+
+    def _draw(self, rows: Tensor, said: Said) -> Drawn:
+        """A token for each of the rows."""
+        controls = self._table.controls(rows)
         guide = self.guide if bool((controls.beta > 0).any()) else None
         advantages = None if guide is None else guide.advantages(said.states)
-        uniform = table["uniform"][rows, table["num_drawn"][rows]]
-        token, logprob = draw(said.logits, advantages, controls, uniform, self._kernels)
+        return draw(said.logits, advantages, controls, self._uniform(rows), self._kernels)
+
+    def _record(self, rows: Tensor, drawn: Drawn) -> list[tuple[int, Completion]]:
+        """The completions that end with these tokens."""
+        token, logprob = drawn
         if not bool(logprob.isfinite().all()):
             self._refuse()
-        has_ended, has_stopped = table.record(rows, token, logprob, self.policy_version)
+        has_ended, has_stopped = self._table.record(rows, token, logprob, self.policy_version)
         ended = zip(rows[has_ended].tolist(), has_stopped[has_ended].tolist(), strict=True)
-        return [table.end(row, stopped) for row, stopped in ended]
+        return [self._table.end(row, stopped) for row, stopped in ended]
 
     def _refuse(self) -> None:
         # What is not finite would linger in the cache, where even masked positions spoil a sum.
@@ -241,20 +272,3 @@ class TorchEngine(Engine):
 
     def _index(self, numbers: Sequence[int] | Sequence[tuple[int, int]]) -> Tensor:
         return torch.tensor(numbers, device=self._model.device)
-
-
-def _device(name: str, now: torch.device) -> torch.device:
-    """Where a model that lies at `now` belongs; one that lies on a GPU stays on that one.
-
-    Raises:
-        UserError: a GPU is wanted, and this process has none.
-    """
-    has_gpu = torch.cuda.is_available()
-    if name == "cuda" and not has_gpu:
-        raise UserError(
-            "rollout.engine.device is cuda, and this process has no GPU",
-            remedy="set it to auto, or cluster.gpus_per_actor above 0",
-        )
-    if name == "cpu" or not has_gpu:
-        return torch.device("cpu")
-    return now if now.type == "cuda" else torch.device("cuda")
