@@ -1,5 +1,7 @@
 """Decoding over fixed memory, as a GPU captures it, against decoding as it comes; what captures is a fake."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import PreTrainedModel
@@ -9,33 +11,39 @@ from rollout.engines.static_step import StaticStep, round_up_positions, round_up
 from rollout.engines.torch_engine import TorchEngine
 from rollout.types import Completion, Request, Sampling
 from rollout.weights import pack
-from tests.rollout.fakes_engines import EOS, tiny_model
+from tests.rollout.fakes_engines import EOS, NUM_WORDS, tiny_model
 from tests.rollout.fakes_graphs import FakeGraphs, Tape
 
 KINDS = ["long", "qwen3"]
 
 
-def engine_for(model: PreTrainedModel, is_graphed: bool, num_slots: int = 5) -> TorchEngine:
-    config = TorchEngine.Config(num_slots=num_slots, is_graphed=is_graphed, is_native=False)
+def engine_for(model: PreTrainedModel, is_graphed: bool) -> TorchEngine:
+    config = TorchEngine.Config(num_slots=5, is_graphed=is_graphed, is_native=False)
     engine = TorchEngine(config, model, (EOS,))
     engine.policy_version = 0
     return engine
 
 
-def captured_engine(model: PreTrainedModel, num_slots: int = 5) -> tuple[TorchEngine, FakeGraphs]:
+def captured_engine(model: PreTrainedModel) -> tuple[TorchEngine, FakeGraphs]:
     """The same, with graphs that are played."""
-    engine, graphs = engine_for(model, is_graphed=True, num_slots=num_slots), FakeGraphs()
+    engine, graphs = engine_for(model, is_graphed=True), FakeGraphs()
     assert engine._static is not None
     engine._static._capture = graphs
     return engine, graphs
 
 
-def requests(num: int, max_new_tokens: int, **sampling: float) -> list[Request]:
+def requests(num: int, max_new_tokens: int, **sampling: Any) -> list[Request]:
     """Prompts of 2 to 6 tokens, so that rows differ in position and end at different times."""
     return [
         Request(
             token_ids=tuple(range(3, 5 + i % 5)),
-            sampling=Sampling(max_new_tokens=max_new_tokens - i % 3, temperature=1.0 + 0.1 * i, **sampling),
+            sampling=Sampling(
+                max_new_tokens=max_new_tokens - i % 3,
+                temperature=1.0 + 0.1 * i,
+                # Long ones do not stop before they are long.
+                stop_token_ids=(NUM_WORDS,) if max_new_tokens > 64 else (),
+                **sampling,
+            ),
             seed=100 + i,
         )
         for i in range(num)
@@ -99,6 +107,22 @@ def test_new_weights_midway_are_played_from_the_next_token_on() -> None:
     assert {c.policy_versions for c in done[0].values()} == {c.policy_versions for c in done[1].values()}
 
 
+def test_a_longer_prompt_among_running_rows_is_read_to_its_end() -> None:
+    """Rows at positions below 16, then one of 100. Mutation: how far rows reach is not asked anew."""
+    long = Request(token_ids=tuple(range(3, 28)) * 4, sampling=Sampling(max_new_tokens=5), seed=9)
+    model, found = tiny_model("long"), []
+    for engine in (engine_for(model, is_graphed=False), captured_engine(model)[0]):
+        short = [engine.submit(request) for request in requests(2, 150)]
+        done = {}
+        for _ in range(9):
+            done.update(engine.step())
+        short.append(engine.submit(long))
+        while engine.has_work:
+            done.update(engine.step())
+        found.append([done[ticket] for ticket in short])
+    assert_same(found[1], found[0])
+
+
 def test_graphs_go_when_the_cache_moves() -> None:
     """Room for 64 positions, then for 192. Mutation: addresses that are not compared decode from memory that
     was let go."""
@@ -129,17 +153,20 @@ def test_a_model_that_is_not_merged_is_decoded_by_its_own_forward() -> None:
 
 
 def test_after_logits_that_are_not_finite_a_smaller_cache_is_decoded_from() -> None:
-    """Mutation: rows that are not in use keep positions of the larger cache, beyond the end of the new one."""
+    """Mutation: rows that are not in use keep positions of the larger cache, beyond the end of the new."""
     model = tiny_model("long")
+    plain = engine_for(model, is_graphed=False).generate(requests(3, 9))
     engine, _ = captured_engine(model)
-    engine.generate(requests(5, 140))
+    for request in requests(5, 140):
+        engine.submit(request)
+    for _ in range(100):
+        engine.step()
     norm = model.model.norm.weight
     scale = norm.data.clone()
     norm.data.fill_(torch.nan)
     with pytest.raises(FloatingPointError):
-        engine.generate(requests(5, 9))
+        engine.step()
     norm.data.copy_(scale)
-    plain = engine_for(model, is_graphed=False).generate(requests(3, 9))
     assert_same(engine.generate(requests(3, 9)), plain)
 
 
