@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from antiphon.errors import UserError
 from cluster.recipe import Recipe
-from cluster.resources import check_fit, of_actor, of_learner
+from cluster.resources import check_fit, of_actor, of_rank
 
 UNIT = 1e-4
 """Of which Ray counts resources."""
@@ -47,8 +47,10 @@ def check_nodes(recipe: Recipe, nodes: Sequence[Mapping[str, float]]) -> None:
 
 
 def places(recipe: Recipe) -> Iterator[Place]:
-    """The learner, the actors, and the quick replicas of the reward service."""
-    yield Place(role="learner", count=1, amounts=of_learner(recipe))
+    """The ranks of the learner, the actors, and the quick replicas of the reward service."""
+    num_ranks = recipe.learner.num_ranks
+    role = "learner" if num_ranks == 1 else "rank of the learner"
+    yield Place(role=role, count=num_ranks, amounts=of_rank(recipe))
     yield Place(role="rollout actor", count=recipe.rollout.num_actors, amounts=of_actor(recipe))
     if recipe.reward.shared is None:
         amounts = {"CPU": recipe.reward.num_cpus_per_replica, **recipe.cluster.resources.reward}
@@ -73,6 +75,7 @@ def _remedy(place: Place) -> str:
         return "lower reward.num_cpus_per_replica or reward.num_replicas, or add larger nodes"
     settings = {
         "learner": "cluster.learner_cpus, cluster.learner_gpus",
+        "rank of the learner": "learner.num_ranks, cluster.learner_cpus, cluster.learner_gpus",
         "rollout actor": "rollout.num_actors, cluster.cpus_per_actor, cluster.gpus_per_actor",
     }
     return f"lower one of {settings[place.role]}, or add larger nodes"

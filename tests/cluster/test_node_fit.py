@@ -5,6 +5,7 @@ import pytest
 from antiphon.errors import UserError
 from cluster.node_fit import check_nodes, num_fitting
 from cluster.recipe import parse_recipe
+from learner.learner_config import LearnerConfig
 
 
 def recipe(num_actors=2, **cluster):
@@ -63,3 +64,21 @@ def test_a_node_holds_what_divides_it_exactly_and_no_end_of_what_asks_for_nothin
     assert num_fitting({"rollout": 0.1}, {"rollout": 0.3}) == 3
     assert num_fitting({"CPU": 0.0, "GPU": 0.0}, {}) > 10**6
     assert num_fitting({"GPU": 1.0}, {"CPU": 9.0}) == 0
+
+
+def test_each_rank_of_the_learner_finds_its_own_node():
+    """4 ranks share 8 CPUs, 4 GPUs and the resource learner 2: each needs 2, 1 and 0.5. Mutations: all ranks
+    on one node; one rank alone counted."""
+    ranks = {"learner_cpus": 8.0, "learner_gpus": 4.0, "resources": {"learner": {"learner": 2.0}}}
+    asked = recipe(**ranks).model_copy(update={"learner": LearnerConfig(num_ranks=4)})
+    node = {"CPU": 4.0, "GPU": 2.0, "learner": 1.0}
+    others = [{"CPU": 7.0}]
+    check_nodes(asked, [node, node, *others])
+    lopsided = [{"CPU": 7.0, "GPU": 3.0, "learner": 1.5}, {"CPU": 1.0, "GPU": 1.0, "learner": 0.5}]
+    with pytest.raises(UserError) as refused:
+        check_nodes(asked, [*lopsided, *others])
+    assert (
+        "each rank of the learner needs 2 CPU and 1 GPU and 0.5 learner on one node" in refused.value.problem
+    )
+    assert "there are to be 4 and 3 find room" in refused.value.problem
+    assert "learner.num_ranks" in refused.value.remedy
