@@ -23,6 +23,7 @@ import yaml
 from cluster.drain import processes
 from cluster.run_dir import RunDir
 from cluster.scale_request import ask
+from tests.system.drive_head import short_folder, start_head
 
 ROOT = Path(__file__).parents[2]
 HEAD_ID = "f" * 51 + "00000"
@@ -63,12 +64,12 @@ AUTOSCALER = {
 }
 
 
-def main(recipe: Path, folder: Path) -> None:
+def main(recipe: Path, folder: Path, temp_dir: Path) -> None:
     gates, run_dir = folder / "gates", RunDir(folder / "run")
     gates.mkdir()
     for version in (1, 2, 3, 4, 6):
         (gates / f"hold_{version}").touch()
-    start_head(folder)
+    start_autoscaled_head(folder, temp_dir)
     ray.init(address=ADDRESS, log_to_driver=False)
     log = (folder / "run.log").open("w")
     command = [sys.executable, "-m", "cluster", "train", str(recipe), "--run-dir", str(run_dir.path)]
@@ -103,18 +104,15 @@ def main(recipe: Path, folder: Path) -> None:
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
-def start_head(folder: Path) -> None:
+def start_autoscaled_head(folder: Path, temp_dir: Path) -> None:
     config = folder / "autoscaler.yaml"
     config.write_text(yaml.safe_dump(AUTOSCALER))
-    options = {
-        "node-ip-address": "127.0.0.1",
-        "autoscaling-config": config,
-        "num-cpus": 2,
-        "resources": '{"head": 1}',
-        "object-store-memory": 200_000_000,
-        "include-dashboard": "false",
-        "temp-dir": folder / "ray",
-    }
+    words = (
+        f"--autoscaling-config={config}",
+        '--resources={"head": 1}',
+        "--object-store-memory=200000000",
+        "--include-dashboard=false",
+    )
     environment = {
         "RAY_FAKE_CLUSTER": "1",
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
@@ -122,14 +120,7 @@ def start_head(folder: Path) -> None:
         "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
     }
-    program = str(Path(sys.executable).with_name("ray"))
-    words = [f"--{name}={value}" for name, value in options.items()]
-    subprocess.run(
-        [program, "start", "--head", "--disable-usage-stats", *words],
-        check=True,
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-    )
+    start_head(temp_dir, *words, environment=environment)
 
 
 def alive() -> list[dict[str, Any]]:
@@ -157,4 +148,5 @@ def wait_for(condition: Callable[[], bool], what: str, run: "subprocess.Popen[by
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    with short_folder() as short:
+        main(Path(sys.argv[1]), Path(sys.argv[2]), short)

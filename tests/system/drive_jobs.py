@@ -9,7 +9,6 @@ uploaded is a copy of the packages, with the recipe and with files that must sta
 import io
 import json
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 from cluster.jobs.connection import connect  # noqa: E402
 from cluster.jobs.upload import look_at  # noqa: E402
+from tests.system.drive_head import short_folder, start_head  # noqa: E402
 from tests.system.fakes_runs import run_cli, summary  # noqa: E402
 
 ADDRESS = "http://127.0.0.1:8265"
@@ -28,9 +28,9 @@ PACKAGES = ("antiphon", "reward_service", "rollout", "learner", "cluster", "test
 DEADLINE_S = 300.0
 
 
-def main(recipe: Path, folder: Path) -> None:
+def main(recipe: Path, folder: Path, temp_dir: Path) -> None:
     work, runs = make_working_dir(folder / "work", recipe), folder / "runs"
-    start_head(folder / "ray")
+    start_head(temp_dir)
     client = wait_for(reachable, "answer of the dashboard")
 
     def submit(name: str, *more: str) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def main(recipe: Path, folder: Path) -> None:
     )
     facts["jobs"] = {job.submission_id: str(job.status.value) for job in client.list_jobs()}
     facts["listed"] = sorted(look_at(work).sizes_bytes)
-    facts["uploaded"] = uploaded(folder / "ray")
+    facts["uploaded"] = uploaded(temp_dir)
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
@@ -69,18 +69,6 @@ def make_working_dir(work: Path, recipe: Path) -> Path:
         (work / path).parent.mkdir(parents=True)
         (work / path).write_text("stays here")
     return work
-
-
-def start_head(temp_dir: Path) -> None:
-    """Ray gives its head 30 s to start, which a busy machine may not have; the second try finds it warm."""
-    ray = str(Path(sys.executable).with_name("ray"))
-    address = ["--node-ip-address=127.0.0.1", f"--temp-dir={temp_dir}"]
-    command = [ray, "start", "--head", "--num-cpus=2", *address, "--disable-usage-stats"]
-    for is_last in (False, False, True):
-        if subprocess.run(command, stdout=subprocess.DEVNULL, check=is_last).returncode == 0:
-            return
-        # What is left of the first try; there is no other Ray in these namespaces.
-        subprocess.run([ray, "stop", "--force"], stdout=subprocess.DEVNULL, check=True)
 
 
 def reachable() -> Any:
@@ -123,4 +111,5 @@ def uploaded(temp_dir: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    with short_folder() as short:
+        main(Path(sys.argv[1]), Path(sys.argv[2]), short)
