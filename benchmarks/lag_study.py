@@ -30,9 +30,10 @@ import torch
 
 from antiphon.lease import Lease
 from cluster.evaluation import Evaluator
+from cluster.hooks import Hooks
 from cluster.inline import InlineLearner, Later
 from cluster.journal import Journal
-from cluster.loop import Hooks, Loop
+from cluster.loop import Loop
 from cluster.parts import build_learner_process, build_worker
 from cluster.plan import Plan, prepare
 from cluster.ports import Delivery, Lost, Published

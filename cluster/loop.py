@@ -10,7 +10,7 @@ learner learns. The loop knows neither Ray nor tensors: it sees two doors (ports
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cluster.checkpoints import Stateful, check_registered
 from cluster.dispatch import Dispatcher
 from cluster.evaluation import Evaluator, Measurement, Round
 from cluster.failures import Loss, losses, tell
+from cluster.hooks import Hooks
 from cluster.journal import Journal
 from cluster.pause import Pause
 from cluster.ports import Delivery, LearnerSide, Lost, Pending, Published, RolloutSide
@@ -31,15 +32,6 @@ from rollout.prompts import PromptStream
 from rollout.reports import GroupSummary, TaskReport
 
 STATE_NAME = "driver"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hooks:
-    """What is told to whoever watches. The loop calls them and expects nothing back."""
-
-    on_update: Callable[[int, Mapping[str, float]], None]
-    on_measurement: Callable[[int, Measurement], None]
-    on_event: Callable[..., None]
 
 
 class Loop:

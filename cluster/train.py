@@ -14,10 +14,10 @@ from antiphon.privacy import build_masker
 from cluster.assembly import assemble
 from cluster.checkpoints import Checkpoints
 from cluster.elastic import make_elastic
-from cluster.evaluation import Evaluator, Measurement
+from cluster.evaluation import Evaluator
 from cluster.journal import Journal
-from cluster.loop import Hooks, Loop
-from cluster.metrics import open_prometheus, open_sinks, write_all
+from cluster.loop import Loop
+from cluster.metrics import Prometheus, open_prometheus, open_sinks
 from cluster.monitoring.sink import open_sink
 from cluster.pause import ScoringFails
 from cluster.plan import Plan
@@ -28,6 +28,7 @@ from cluster.rule import DispatchRule
 from cluster.run_dir import RunDir
 from cluster.stop import Interrupted, StopRequest
 from cluster.takeover import LOOK_EVERY_S, Occasionally
+from cluster.watchers import Watchers
 from rollout.prompts import PromptStream
 
 DONE, INTERRUPTED, FAILED = "done", "interrupted", "failed"
@@ -137,43 +138,17 @@ class Attempt:
         prometheus = open_prometheus(recipe.metrics)
         self._progress.say(f"starting {_parts(recipe)}")
         with self._journal.phase("start"):
-            sides = stack.enter_context(
+            rollouts, learner, rewards = stack.enter_context(
                 assemble(self._plan, self._run_id, self._run_dir.trajectories, self._lease, self._event)
             )
         if self._is_fresh:
             self._run_dir.create(recipe.to_dict())
             self._lease.claim()
-        folder = self._run_dir
-        sinks = open_sinks(recipe.metrics, folder.metrics, folder.tensorboard, self._resumed_at)
-        if prometheus is not None:
-            sinks.append(open_sink(prometheus, recipe, folder, self._resumed_at, self._vitals))
-            self._progress.say(f"metrics: {prometheus.url}; `antiphon dashboard {folder.path}` shows them")
-        for sink in sinks:
-            stack.callback(sink.close)
-        stack.enter_context(self._progress)
-
-        rollouts, learner, rewards = sides
-
-        def on_update(version: int, values: Mapping[str, float]) -> None:
-            with self._lease.writing():
-                write_all(sinks, version, {**values, **rewards.metrics()})
-            self._progress.update(version, values)
-
-        def on_measurement(version: int, measurement: Measurement) -> None:
-            failed = {"eval/failed": float(measurement.num_failed)} if measurement.num_failed else {}
-            with self._lease.writing():
-                write_all(sinks, version, {f"eval/{measurement.metric}": measurement.value, **failed})
-            self._progress.measurement(version, measurement)
-
-        def on_event(kind: str, **facts: Any) -> None:
-            facts = self._masker.tree(facts)
-            self._event(kind, **facts)
-            self._progress.event(kind, facts)
-
+        hooks = self._watchers(stack, prometheus, rewards.metrics).hooks
         self._loop = Loop(
             rule=DispatchRule.of(recipe, is_group_relative=self._plan.algorithm.is_group_relative),
             stream=PromptStream(self._plan.train, recipe.run.seed),
-            rollouts=make_elastic(rollouts, recipe, folder, self._journal, on_event),
+            rollouts=make_elastic(rollouts, recipe, self._run_dir, self._journal, hooks.on_event),
             learner=learner,
             rewards=rewards,
             make_evaluator=partial(
@@ -184,11 +159,35 @@ class Attempt:
                 recipe.run.seed,
             ),
             stop=self._stop,
-            hooks=Hooks(on_update=on_update, on_measurement=on_measurement, on_event=on_event),
+            hooks=hooks,
             journal=self._journal,
             stall_deadline_s=recipe.cluster.stall_deadline_s,
         )
         return self._loop
+
+    def _watchers(
+        self,
+        stack: ExitStack,
+        prometheus: Prometheus | None,
+        reward_metrics: Callable[[], Mapping[str, float]],
+    ) -> Watchers:
+        """All who are told of the run; closing the stack closes their files and the terminal's live bar."""
+        recipe, folder = self._recipe, self._run_dir
+        sinks = open_sinks(recipe.metrics, folder.metrics, folder.tensorboard, self._resumed_at)
+        if prometheus is not None:
+            sinks.append(open_sink(prometheus, recipe, folder, self._resumed_at, self._vitals))
+            self._progress.say(f"metrics: {prometheus.url}; `antiphon dashboard {folder.path}` shows them")
+        for sink in sinks:
+            stack.callback(sink.close)
+        stack.enter_context(self._progress)
+        return Watchers(
+            sinks=sinks,
+            progress=self._progress,
+            write_event=self._event,
+            masker=self._masker,
+            lease=self._lease,
+            reward_metrics=reward_metrics,
+        )
 
     def _drive(self, loop: Loop, start: Callable[["Attempt", Loop], None]) -> str:
         try:
@@ -245,7 +244,7 @@ class Attempt:
 
     def _event(self, kind: str, **facts: Any) -> None:
         if self._run_dir.recipe.exists() and self._lease.is_current():
-            self._run_dir.append_event(kind, **facts)
+            self._run_dir.append_event(kind, **self._masker.tree(facts))
 
     def _end_if_superseded(self, error: BaseException) -> None:
         """Whatever went wrong, it is of no interest any more; the learner's own refusal arrives here, too."""

@@ -6,8 +6,9 @@ import pytest
 
 from antiphon.errors import UserError
 from cluster.evaluation import EvaluationConfig, Evaluator
+from cluster.hooks import Hooks
 from cluster.journal import Journal
-from cluster.loop import Hooks, Loop
+from cluster.loop import Loop
 from cluster.ports import Lost, StalledError
 from cluster.rule import DispatchRule
 from cluster.stop import Interrupted, StopRequest

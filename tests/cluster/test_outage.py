@@ -8,8 +8,9 @@ import pytest
 from antiphon.errors import UserError
 from cluster.checkpoints import Checkpoints
 from cluster.evaluation import EvaluationConfig, Evaluator
+from cluster.hooks import Hooks
 from cluster.journal import Journal
-from cluster.loop import Hooks, Loop
+from cluster.loop import Loop
 from cluster.pause import ScoringFails
 from cluster.ports import Delivery, GroupsLost
 from cluster.rule import DispatchRule
