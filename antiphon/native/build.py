@@ -20,7 +20,10 @@ from pathlib import Path
 import torch
 
 HERE = Path(__file__).parent
-SOURCES = ("kernels.c", "kernels_body.h", "branches.h")
+SOURCES = (
+    *("kernels.c", "kernels_body.h", "attention.h", "attention_body.h"),
+    *("products.h", "products_body.h", "branches.h"),
+)
 FLAGS = [
     *("-std=gnu11", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fPIC"),
     # Sums may be taken in any order, as torch takes them. Not -ffast-math: that changes the whole process.

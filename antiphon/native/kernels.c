@@ -76,4 +76,6 @@ struct attention {
 #undef STORED
 #undef NAME
 
+#include "attention.h"
+#include "products.h"
 #include "branches.h"

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from antiphon.cpu_linear import PackedLinear, can_pack
 from antiphon.native.kernels import Common, Kernels
+from antiphon.native.products import PanelLinear, fits, multiplier
 from rollout.engines.fused import Attention, FusedDecoder, is_known
 from rollout.engines.kv_cache import SlotCache
 from rollout.engines.passes import Prefilled, Said, TokenIds, padded
@@ -32,7 +33,7 @@ class NativeDecoder(FusedDecoder):
     def __init__(self, model: PreTrainedModel, kernels: Kernels) -> None:
         super().__init__(model)
         self._kernels = kernels
-        self._packed: list[PackedLinear] = []
+        self._packed: list[PackedLinear | PanelLinear] = []
         self._layers = [
             replace(
                 layer,
@@ -103,9 +104,16 @@ class NativeDecoder(FusedDecoder):
         return cos[:, 0], sin[:, 0]
 
     def _pack(self, layer: Any) -> Any:
-        if not isinstance(layer, nn.Linear) or not can_pack():
+        """The layer by our own products, or by those of oneDNN."""
+        if not isinstance(layer, nn.Linear):
             return layer
-        self._packed.append(PackedLinear(layer))
+        multiply = multiplier(layer.weight.dtype)
+        if multiply is not None and fits(layer):
+            self._packed.append(PanelLinear(layer, multiply))
+        elif can_pack():
+            self._packed.append(PackedLinear(layer))
+        else:
+            return layer
         return self._packed[-1]
 
 

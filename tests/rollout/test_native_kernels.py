@@ -62,12 +62,14 @@ def test_a_gate_that_is_far_below_zero_is_shut_and_one_far_above_open() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("num_queries", "num_groups", "width"), [(4, 4, 64), (6, 2, 32), (3, 1, 20), (2, 1, 128)]
+    ("num_queries", "num_groups", "width"),
+    [(4, 4, 64), (6, 2, 32), (3, 1, 20), (2, 1, 128), (6, 2, 64), (7, 1, 64), (6, 1, 128)],
 )
 def test_attention_is_softmax_over_what_each_row_holds(
     dtype: torch.dtype, num_queries: int, num_groups: int, width: int
 ) -> None:
-    """Rows of different length; what lies beyond is not a number, and is not read.
+    """Rows of different length; what lies beyond is not a number, and is not read. One, two or three queries
+    of a group, and more than are looked at together.
 
     Mutations: read one position further; write the key before it is turned; the wrong group.
     """
