@@ -73,6 +73,7 @@ class InlineRollouts:
             "rollout/actors": 1.0,
             "rollout/actors_current": 1.0,
             "rollout/actors_idle": 0.0,
+            "rollout/actors_differing": 0.0,
             "rollout/actors_replaced_total": 0.0,
             "rollout/weights_refused_total": 0.0,
         }

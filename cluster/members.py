@@ -31,6 +31,8 @@ class Member:
     """It was sent weights and has not answered; newer ones wait until it does, so that no two are kept."""
     node: str = ""
     """Where it lives; empty until it has said so."""
+    arithmetic: str = ""
+    """How it computes; empty until it has said so."""
     is_uncollected: bool = False
     """It brought something that the loop has not seen."""
     collected_at: int | None = None
@@ -98,9 +100,20 @@ class Members(dict[int, Member]):
         current = self.current(version)
         return [i for i, m in self.staying.items() if m.has_joined and i not in current]
 
+    def by_arithmetic(self) -> dict[str, list[int]]:
+        """Who computes how, as far as they have said it; the way of most of them first."""
+        found: dict[str, list[int]] = {}
+        for actor_id, member in self.staying.items():
+            if member.arithmetic:
+                found.setdefault(member.arithmetic, []).append(actor_id)
+        return dict(sorted(found.items(), key=lambda entry: (-len(entry[1]), entry[0])))
+
     def vitals(self, current: Mapping[int, Member]) -> dict[str, float]:
-        """How many shall be there, hold the published version, and have nothing to do."""
+        """How many shall be there, hold the published version, have nothing to do, and compute otherwise than
+        most of them do."""
+        _, *others = self.by_arithmetic().values() or [[]]
         return {
+            "rollout/actors_differing": float(sum(map(len, others))),
             "rollout/actors": float(len(self.staying)),
             "rollout/actors_current": float(len(current)),
             "rollout/actors_idle": float(sum(not m.leases for m in current.values())),

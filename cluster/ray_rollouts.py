@@ -3,6 +3,7 @@
 ray_calls.py asks them, members.py keeps what is known of each, crew.py says how many there shall be.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -16,9 +17,11 @@ from cluster.ports import Delivery, Lost, Published, StalledError
 from cluster.ray_calls import Calls
 from rollout.types import Task
 
+_log = logging.getLogger(__name__)
+
 NUM_QUEUED = 2
 """Tasks per actor: one to work on, one that waits, so that no actor idles while a report travels."""
-LOAD, TASK, PLACE = "load", "task", "place"
+LOAD, TASK, INTRODUCE = "load", "task", "introduce"
 
 
 class RayRollouts:
@@ -56,6 +59,8 @@ class RayRollouts:
         self._published: Published | None = None
         self._num_loads = 0
         self._arrived: list[Delivery | Lost] = []
+        self._ways_told: frozenset[str] = frozenset()
+        """Of computing, when it was last told that there are several."""
         self._num_replaced = 0
         self._num_refused = 0
         """Of those that were replaced: without having confirmed the published weights."""
@@ -145,8 +150,7 @@ class RayRollouts:
     def _add(self) -> None:
         actor_id = self._calls.add(self._make_actor())
         self._members[actor_id] = Member()
-        # A lambda travels by value: the actor need not import this module.
-        self._calls.call(actor_id, lambda actor: ray.get_runtime_context().get_node_id(), PLACE)
+        self._calls.call(actor_id, "introduce", INTRODUCE)
         if self._published is not None:
             self._send_weights(actor_id)
 
@@ -166,12 +170,22 @@ class RayRollouts:
                 continue
             if not result.ok:
                 self._handle_failure(result)
-            elif result.tag == PLACE:
-                self._members[result.actor_id].node = result.get()
+            elif result.tag == INTRODUCE:
+                self._welcome(result)
             elif result.tag.startswith(LOAD):
                 self._confirm(result)
             else:
                 self._deliver(result)
+
+    def _welcome(self, result: CallResult) -> None:
+        """Take note of where it is and how it computes; tell it where not all do that in the same way."""
+        member = self._members[result.actor_id]
+        member.node, member.arithmetic = result.get()
+        ways = self._members.by_arithmetic()
+        if len(ways) > 1 and frozenset(ways) != self._ways_told:
+            self._ways_told = frozenset(ways)
+            self._on_event("actors_differ", actors_by_arithmetic=ways)
+            _log.warning("actors of this run round differently, by how they compute: %s", ways)
 
     def _deliver(self, result: CallResult) -> None:
         report, groups = result.get()

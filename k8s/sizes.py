@@ -21,10 +21,10 @@ GATHERED_OUTER = MASTER + GRADIENTS
 """Bytes a parameter outside the layers (embeddings), which are whole for as long as a pass takes."""
 NUM_VERSIONS = 2
 """Of the weights in an object store: the one in use, and the one that arrives."""
+GATHER_BYTES_PER_S = 5e9
+"""What a learner's process takes from its GPU into memory that is not pinned; the first rank takes all."""
 STORAGE_BYTES_PER_S = 0.5e9
 """What a shared file system takes in. Measure yours."""
-UPDATE_S = 60.0
-"""An update under way is ended before a run saves itself."""
 ROOM_BYTES = 8 * GIB
 """For Python, CUDA's own memory on the host, Ray, and the groups under way."""
 
@@ -49,8 +49,13 @@ class Model:
     micro_batch_tokens: int
     """learner.max_tokens_per_micro_batch"""
     num_learner_gpus: int
+    """One for each rank."""
+    num_learner_nodes: int
+    """Of the learner's group, with as many GPUs each."""
     num_actors: int
     num_checkpoints: int
+    update_s: float
+    """An update under way is ended before a run saves itself: at most so long. Measure yours."""
 
     @property
     def learner_gpu_bytes(self) -> float:
@@ -78,8 +83,13 @@ class Model:
 
     @property
     def learner_host_bytes(self) -> float:
-        """While a checkpoint is written, weights and moments are on the host."""
-        return self.checkpoint_bytes + self.object_store_bytes + ROOM_BYTES
+        """Of each of the learner's nodes: any of them may have the first rank. While that one writes a
+        checkpoint, weights and moments are on the host; for a publication it is less, the gathered weights
+        in half precision and the buffer that they are packed into. Each rank that starts holds embeddings."""
+        num_ranks = self.num_learner_gpus / self.num_learner_nodes
+        publication = 2 * HALF * self.num_parameters
+        start = MASTER * (self.num_parameters + (num_ranks - 1) * self.num_outer_parameters)
+        return max(self.checkpoint_bytes, publication, start) + self.object_store_bytes + ROOM_BYTES
 
     @property
     def actor_host_bytes(self) -> float:
@@ -97,8 +107,23 @@ class Model:
 
     @property
     def stop_s(self) -> float:
-        """From the request to stop to the saved checkpoint."""
-        return UPDATE_S + self.checkpoint_bytes / STORAGE_BYTES_PER_S
+        """From the request to stop to the checkpoint: gathered on the first rank's host, then written."""
+        taken_s = self.checkpoint_bytes / GATHER_BYTES_PER_S
+        return self.update_s + taken_s + self.checkpoint_bytes / STORAGE_BYTES_PER_S
+
+    @property
+    def resume_s(self) -> float:
+        """To read the checkpoint: every rank takes its part out of the whole file, which the ranks of a node
+        read together."""
+        return self.num_learner_nodes * self.checkpoint_bytes / STORAGE_BYTES_PER_S
+
+    @property
+    def gathered_bytes(self) -> float:
+        """What a rank receives from the others for each of its passes forward and backward: the layers twice
+        in half precision, gradients once in float32, and what is outside of layers in float32 throughout."""
+        inner = (2 * HALF + GRADIENTS) * (self.num_parameters - self.num_outer_parameters)
+        outer = (MASTER + GRADIENTS) * self.num_outer_parameters
+        return (1 - 1 / self.num_learner_gpus) * (inner + outer)
 
 
 MODELS = (
@@ -115,8 +140,10 @@ MODELS = (
         num_positions=2048,
         micro_batch_tokens=2048,
         num_learner_gpus=1,
+        num_learner_nodes=1,
         num_actors=4,
         num_checkpoints=3,
+        update_s=60.0,
     ),
     Model(
         overlay="gpu-32b",
@@ -131,8 +158,10 @@ MODELS = (
         num_positions=2048,
         micro_batch_tokens=2048,
         num_learner_gpus=8,
+        num_learner_nodes=1,
         num_actors=8,
         num_checkpoints=2,
+        update_s=60.0,
     ),
     Model(
         overlay="gpu-70b",
@@ -145,10 +174,12 @@ MODELS = (
         head_size=128,
         num_slots=32,
         num_positions=2048,
-        micro_batch_tokens=512,
-        num_learner_gpus=8,
+        micro_batch_tokens=2048,
+        num_learner_gpus=16,
+        num_learner_nodes=2,
         num_actors=8,
         num_checkpoints=2,
+        update_s=240.0,
     ),
 )
 
@@ -159,7 +190,9 @@ def table() -> str:
         "parameters": lambda m: f"{m.num_parameters / 1e9:g} · 10⁹",
         "learner: GPUs": lambda m: f"{m.num_learner_gpus}",
         "learner: memory of each GPU": lambda m: _gb(m.learner_gpu_bytes),
-        "learner: memory of the host": lambda m: _gb(m.learner_host_bytes),
+        "learner: nodes": lambda m: f"{m.num_learner_nodes}",
+        "learner: memory of each node": lambda m: _gb(m.learner_host_bytes),
+        "learner: received by each rank for a pass": lambda m: _gb(m.gathered_bytes),
         "actor: memory of its GPU": lambda m: _gb(m.actor_gpu_bytes),
         "actor: memory of the host": lambda m: _gb(m.actor_host_bytes),
         "object store on each of them (/dev/shm)": lambda m: _gb(m.object_store_bytes),
@@ -167,6 +200,7 @@ def table() -> str:
         "a checkpoint": lambda m: _gb(m.checkpoint_bytes),
         "volume for the checkpoints that are kept": lambda m: _gb(m.volume_bytes),
         "from the request to stop to the checkpoint": lambda m: f"{m.stop_s:.0f} s",
+        "to read it again": lambda m: f"{m.resume_s:.0f} s",
     }
     head = "| | " + " | ".join(f"{m.overlay} ({m.example})" for m in MODELS) + " |\n"
     body = [f"| {name} | " + " | ".join(of(m) for m in MODELS) + " |\n" for name, of in rows.items()]

@@ -34,6 +34,10 @@ class _Shell:
     def ping(self) -> str:
         return "pong"
 
+    def introduce(self) -> tuple[str, str]:
+        """The node that it lives on, and how it computes (Engine.arithmetic)."""
+        return ray.get_runtime_context().get_node_id(), self._worker.arithmetic
+
     def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call `func` with this actor: the door of RLlib's FaultTolerantActorManager."""
         return func(self, *args, **kwargs)

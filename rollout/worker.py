@@ -37,6 +37,11 @@ class Worker:
         self._rewards = rewards
         self._masker = masker
 
+    @property
+    def arithmetic(self) -> str:
+        """See Engine.arithmetic."""
+        return self._player.engine.arithmetic
+
     def load(self, weights: Weights) -> str:
         """Swap the engine's weights; returns the digest of what it holds afterwards."""
         return self._player.engine.load(weights)

@@ -69,6 +69,11 @@ class Engine(ABC):
         self.forget()
 
     @property
+    def arithmetic(self) -> str:
+        """Who computes, and on what, in words: engines that say the same round the same."""
+        return self.name
+
+    @property
     def max_context(self) -> int | None:
         """The most tokens that prompt and completion may have together; None where there is no bound."""
         return getattr(self.model.config, "max_position_embeddings", None) if self.model is not None else None

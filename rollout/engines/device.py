@@ -1,4 +1,4 @@
-"""Where the model of an engine lies. Called by the torch engine."""
+"""Where the model of an engine lies, and how things are computed there. Called by the torch engine."""
 
 import torch
 
@@ -20,3 +20,15 @@ def device_for(name: str, now: torch.device) -> torch.device:
     if name == "cpu" or not has_gpu:
         return torch.device("cpu")
     return now if now.type == "cuda" else torch.device("cuda")
+
+
+def arithmetic_of(device: torch.device, is_native: bool) -> str:
+    """What decides how results are rounded: whose operations, and for which instructions or GPU.
+
+    Example:
+        >>> arithmetic_of(torch.device("cpu"), is_native=True)
+        'kernels in C, AVX512'
+    """
+    if device.type == "cuda":
+        return f"torch, {torch.cuda.get_device_name(device)}"
+    return f"{'kernels in C' if is_native else 'torch'}, {torch.backends.cpu.get_cpu_capability()}"

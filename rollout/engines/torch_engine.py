@@ -19,7 +19,7 @@ from antiphon.cpu_linear import speed_up
 from antiphon.native.kernels import kernels_for
 from rollout.engines.base import Engine
 from rollout.engines.cuda_graphs import CudaGraphs
-from rollout.engines.device import device_for
+from rollout.engines.device import arithmetic_of, device_for
 from rollout.engines.drawing import draw
 from rollout.engines.kv_cache import SlotCache
 from rollout.engines.native_decoder import NativeDecoder, best_decoder
@@ -105,6 +105,10 @@ class TorchEngine(Engine):
     @property
     def has_work(self) -> bool:
         return bool(self._waiting) or self._table.num_running > 0
+
+    @property
+    def arithmetic(self) -> str:
+        return arithmetic_of(self._model.device, is_native=self._kernels is not None)
 
     def follow(self, guide: QFunction) -> None:
         """

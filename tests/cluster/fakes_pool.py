@@ -75,6 +75,8 @@ class OverlappedWorker:
     """Its first task is under way until version 1 is there; reports say with which versions they began and
     ended, in the place of seconds."""
 
+    arithmetic = "by hand"
+
     def __init__(self) -> None:
         self._version, self._num_tasks, self._is_at_work = -1, 0, False
 

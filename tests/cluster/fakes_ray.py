@@ -13,7 +13,8 @@ from rollout.types import Task
 
 @ray.remote(max_restarts=0)
 class PlayingActor:
-    """Does what `manner` says: {"load": …} or {"run": …} with die, raise, nap or, for load, lie."""
+    """Does what `manner` says: {"load": …} or {"run": …} with die, raise, nap or, for load, lie. It computes
+    as {"arithmetic": …} says."""
 
     def __init__(self, manner: dict[str, str] | None = None) -> None:
         self._manner = manner or {}
@@ -24,6 +25,9 @@ class PlayingActor:
 
     def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return func(self, *args, **kwargs)
+
+    def introduce(self) -> tuple[str, str]:
+        return ray.get_runtime_context().get_node_id(), self._manner.get("arithmetic", "by hand")
 
     def held(self) -> dict[str, Any]:
         """The weights that it took."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.members import Member, choose_leavers
+from cluster.members import Member, Members, choose_leavers
 from rollout.types import Sampling, Task
 
 TASK = Task(id=0, turns=(), num_samples=1, sampling=Sampling(), policy_version=0, seed=0)
@@ -51,3 +51,15 @@ def test_a_leaver_ends_when_nothing_that_it_made_is_needed_from_it():
     leaver.collect(num_loads=4)
     leaver.collect(num_loads=5)
     assert [leaver.may_go(num_loads=n) for n in (4, 5, 6)] == [False, False, True]
+
+
+def test_those_that_compute_otherwise_than_most_are_counted():
+    """Three by kernels, one by torch, one that has not said it, one that leaves. Mutation: all but the first
+    counted, or the leaver."""
+    members = Members({i: member() for i in range(6)})
+    for i, arithmetic in enumerate(["torch", "kernels", "kernels", "kernels", "", "torch"]):
+        members[i].arithmetic = arithmetic
+    members[5].is_leaving = True
+    assert list(members.by_arithmetic().items()) == [("kernels", [1, 2, 3]), ("torch", [0])]
+    assert members.vitals({})["rollout/actors_differing"] == 1.0
+    assert Members().vitals({})["rollout/actors_differing"] == 0.0

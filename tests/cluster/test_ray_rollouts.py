@@ -52,6 +52,18 @@ def test_a_version_is_current_only_after_the_slowest_actor_confirmed_it(open_poo
     assert events == []
 
 
+def test_actors_that_compute_in_different_ways_are_told_of_once(open_pool):
+    """One has no compiler, say. Mutations: told at every answer; never asked."""
+    rollouts, events = open_pool({"arithmetic": "kernels"}, {"arithmetic": "torch"}, num_actors=3)
+    rollouts.load(made.published(0))
+    while len(rollouts._members.by_arithmetic()) < 3:
+        rollouts.collect()
+    told = [event["actors_by_arithmetic"] for event in events if event["event"] == "actors_differ"]
+    assert told[-1] == {"by hand": [2], "kernels": [0], "torch": [1]}
+    assert len(told) == 2
+    assert rollouts.vitals()["rollout/actors_differing"] == 2.0
+
+
 def test_weights_are_taken_between_tasks_and_the_stamps_stay_those_of_dispatch(open_pool):
     """S8e: tasks that were given out at version 0 are finished with it, and only then version 1 is loaded."""
     rollouts, _ = open_pool({"run": "nap"}, num_actors=1)

@@ -14,7 +14,7 @@ from antiphon.settings import parse
 from cluster.cli import app
 from cluster.drain import build_parser, is_driver
 from cluster.recipe import Recipe, parse_recipe
-from cluster.resources import check_fit, of_actor, of_learner
+from cluster.resources import check_fit, of_actor, of_rank
 from reward_service.config import RewardConfig
 from reward_service.lines import check_rewards
 from tests.k8s.kustomize import (
@@ -151,7 +151,7 @@ def test_a_process_fits_on_a_node_of_its_group(case):
     r, groups = recipe(case), groups_of(job(case))
     for asked, names in (
         (of_actor(r), ("rollout-spot", "rollout-ondemand")),
-        (of_learner(r), ("learner",)),
+        (of_rank(r), ("learner",)),
     ):
         for name in names:
             assert {k for k, n in asked.items() if n > offered(groups[name]).get(k, 0.0)} == set(), name

@@ -1,10 +1,11 @@
-"""An algorithm whose second rank dies, which a recipe of these tests names by import path."""
+"""Algorithms whose ranks say where they are, or die, which recipes of these tests name by import path."""
 
 import os
 import signal
 from pathlib import Path
 from typing import ClassVar
 
+import ray
 import torch.distributed as dist
 
 from learner.algorithms.ppo import PPO
@@ -30,4 +31,23 @@ class OnceKilledRank(PPO):
         is_second = dist.is_initialized() and dist.get_rank() == 1
         if self._num_updates == 3 and is_second and made(self._marker):
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().prepare(batch)
+
+
+class PlacedRank(PPO):
+    """PPO whose ranks leave the name of their node."""
+
+    name: ClassVar[str] = "placed_rank"
+
+    class Config(PPO.Config):
+        folder: Path
+        """Gets a file for each rank."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._folder = config.folder
+
+    def prepare(self, batch: Batch) -> Batch:
+        node = ray.get_runtime_context().get_node_id()
+        (self._folder / f"rank_{dist.get_rank()}").write_text(node)
         return super().prepare(batch)

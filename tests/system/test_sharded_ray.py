@@ -2,7 +2,6 @@
 
 import pytest
 
-from cluster.recipe import load_recipe
 from learner.ranks import RankError
 from tests.system.fakes_runs import read_json, run_cli, settings, summary, token_ids, updates
 
@@ -14,6 +13,7 @@ TWO_RANKS = {
     "cluster__mode": "ray",
     "cluster__cpus_per_actor": 0.25,
     "learner__num_ranks": 2,
+    "cluster__resources": {"learner": {"learner": 2.0}},
     # A process takes its time to import torch where much else is going on.
     "cluster__start_deadline_s": 600.0,
     # Several parts a step, so that both ranks have some.
@@ -22,13 +22,23 @@ TWO_RANKS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster(recipe, tmp_path_factory):
+def cluster(tmp_path_factory):
+    """Nodes of Ray on this machine: the driver's, and two that hold a rank each."""
+    from ray.cluster_utils import Cluster
+
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         environment.setenv("RAY_AUTH_MODE", "disabled")
-        environment.delenv("RAY_ADDRESS", raising=False)
-        with ray_session.session(load_recipe(recipe)):
-            yield
+        memory = {"object_store_memory": 100_000_000}
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **memory})
+        try:
+            for _ in range(2):
+                nodes.add_node(num_cpus=1, resources={"learner": 1.0}, **memory)
+            environment.setenv("RAY_ADDRESS", nodes.address)
+            with ray_session.connected():
+                yield
+        finally:
+            nodes.shutdown()
 
 
 def assert_same_but_for_rounding(run_dir, other):
@@ -42,13 +52,16 @@ def assert_same_but_for_rounding(run_dir, other):
     assert summary(run_dir)["eval"] == summary(other)["eval"]
 
 
-def test_a_run_with_two_ranks_is_the_run_in_one_process(recipe, whole, tmp_path):
+def test_a_run_with_ranks_on_two_nodes_is_the_run_in_one_process(recipe, whole, tmp_path):
     """Weights travel whole, and actors that play them draw the same tokens in all four updates.
 
-    Mutation: publish what the first rank holds.
+    Mutations: publish what the first rank holds; ask for learner 1.0 in all, which one node has.
     """
-    assert run_cli("train", recipe, "--run-dir", tmp_path / "run", *settings(**TWO_RANKS)) == 0
+    algorithm = {"name": "tests.system.fakes_ranks:PlacedRank", "folder": str(tmp_path)}
+    changes = settings(**TWO_RANKS, algorithm=algorithm)
+    assert run_cli("train", recipe, "--run-dir", tmp_path / "run", *changes) == 0
     assert_same_but_for_rounding(tmp_path / "run", whole)
+    assert (tmp_path / "rank_0").read_text() != (tmp_path / "rank_1").read_text()
 
 
 def test_a_rank_that_is_killed_ends_the_run_by_name_and_one_rank_goes_on_from_its_checkpoint(
