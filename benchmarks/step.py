@@ -43,7 +43,8 @@ class Clock:
 
 def take_apart(engine: Any, clock: Clock) -> None:
     """Times the parts of this engine: those of every kind, and those of a native decoder."""
-    engine._draw = clock.around("draw and bookkeeping", engine._draw)
+    for name in ("_draw", "_record"):
+        setattr(engine, name, clock.around("draw and bookkeeping", getattr(engine, name)))
     decoder = engine._fused
     if not isinstance(decoder, NativeDecoder):
         return

@@ -37,6 +37,10 @@ CLIP = 0.2
 MIN_LENGTH = 8
 
 
+Sampled = Callable[[PreTrainedModel, tuple[int, ...], tuple[int, ...]], tuple[float, ...]]
+"""Log-probs of what was drawn after a prompt."""
+
+
 @torch.no_grad()
 def logprobs_of(model: PreTrainedModel, prompt: tuple[int, ...], drawn: tuple[int, ...]) -> tuple[float, ...]:
     """As a sampler would have reported them."""
@@ -45,7 +49,9 @@ def logprobs_of(model: PreTrainedModel, prompt: tuple[int, ...], drawn: tuple[in
     return tuple(logits.log_softmax(-1).gather(1, token_ids[0, len(prompt) :, None]).squeeze(1).tolist())
 
 
-def make_groups(options: argparse.Namespace, model: PreTrainedModel) -> list[Group]:
+def make_groups(
+    options: argparse.Namespace, model: PreTrainedModel, sampled: Sampled = logprobs_of
+) -> list[Group]:
     """Completions of 8 to --max-new tokens, or all of --max-new with --full; scores of 0 and 1."""
     draw = random.Random(0)
     vocab_size = model.config.get_text_config().vocab_size
@@ -63,7 +69,7 @@ def make_groups(options: argparse.Namespace, model: PreTrainedModel) -> list[Gro
                 Trajectory(
                     token_ids=prompt + drawn,
                     action_mask=(False,) * len(prompt) + (True,) * len(drawn),
-                    logprobs=(0.0,) * len(prompt) + logprobs_of(model, prompt, drawn),
+                    logprobs=(0.0,) * len(prompt) + sampled(model, prompt, drawn),
                     finish_reason="length",
                     policy_version_min=0,
                     policy_version_max=0,

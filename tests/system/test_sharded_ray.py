@@ -23,17 +23,16 @@ TWO_RANKS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(tmp_path_factory):
-    """Nodes of Ray on this machine: the driver's, and two that hold a rank each."""
+    """Two nodes of Ray on this machine, each of which holds a rank."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         environment.setenv("RAY_AUTH_MODE", "disabled")
-        memory = {"object_store_memory": 100_000_000}
-        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **memory})
+        of_each = {"resources": {"learner": 1.0}, "object_store_memory": 100_000_000}
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **of_each})
         try:
-            for _ in range(2):
-                nodes.add_node(num_cpus=1, resources={"learner": 1.0}, **memory)
+            nodes.add_node(num_cpus=1, **of_each)
             environment.setenv("RAY_ADDRESS", nodes.address)
             with ray_session.connected():
                 yield
