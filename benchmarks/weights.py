@@ -20,6 +20,7 @@ import ray
 import torch
 
 from benchmarks.rollout import open_model
+from rollout.room import Room
 from rollout.weights import apply, pack
 
 DEADLINE_S = 120.0
@@ -49,14 +50,15 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     model = open_model(options.model, torch.float32)
     dtype = torch.bfloat16 if options.bf16 else None
-    size_bytes = pack(0, model, dtype).size_bytes
+    room = Room()
+    size_bytes = pack(0, model, dtype, room).size_bytes
     ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
     holders = [Holder.remote(options.model, options.threads) for _ in range(options.actors)]
     source, target = np.ones(size_bytes, np.uint8), np.zeros(size_bytes, np.uint8)
     taken: dict[str, list[float]] = {"pack": [], "put": [], "load": [], "copy": []}
     for version in range(options.rounds + 1):
         marks = [time.perf_counter()]
-        weights = pack(version, model, dtype)
+        weights = pack(version, model, dtype, room)
         marks.append(time.perf_counter())
         reference = ray.put(weights)
         marks.append(time.perf_counter())
@@ -68,6 +70,7 @@ def main() -> None:
         marks.append(time.perf_counter())
         for name, start, end in zip(taken, marks[:-1], marks[1:], strict=True):
             taken[name].append(end - start)
+        del weights, reference  # as a learner does; what was packed into is used again
     seconds = {name: statistics.median(times[1:]) for name, times in taken.items()}
     total = seconds["pack"] + seconds["put"] + seconds["load"]
     # The bytes are copied out of the model, into the store, and into the model of every actor.

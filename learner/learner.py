@@ -28,6 +28,7 @@ from learner.priorities import mean_per_group, per_row
 from learner.ranks import ALONE, Ranks
 from learner.sharding import gathered, settle, shard, whole
 from learner.tensors import copy_into, tensors_of
+from rollout.room import Room
 from rollout.types import Group, Sampling
 from rollout.weights import Weights, pack
 
@@ -85,6 +86,7 @@ class Learner:
             ((f"heads.{n}", p) for n, p in self.model.heads.named_parameters()),
             num_updates=num_updates,
         )
+        self._room = Room()
         self.version = 0
         """Updates done: the policy version that the next `update` starts from."""
         self.num_skipped = 0
@@ -148,7 +150,7 @@ class Learner:
     def weights(self, version: int, dtype: torch.dtype | None = None) -> Weights:
         """What actors play, packed as policy version `version`: the language model, and the Q function that
         the algorithm plays beside it, if any. `dtype` is that of the wire; None keeps each tensor's own."""
-        return pack(version, self.played(dtype), dtype)
+        return pack(version, self.played(dtype), dtype, self._room)
 
     def played(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """The tensors that actors play; of several ranks the first has them, all others get empty ones."""

@@ -9,38 +9,20 @@ from its own tensors. Knows neither Ray nor algorithms: how the buffers travel i
 Where actors play a Q function beside the model, `together` makes one set of tensors of both, at either end.
 """
 
-import json
-import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import xxhash
 from torch import Tensor, nn
+
+from rollout.digest import Digest, TensorSpec, overlap
+from rollout.room import Room
 
 
 class WeightsError(RuntimeError):
     """Weights that do not fit the model, or are not the bytes that were packed. The model is as it was."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorSpec:
-    """Name, shape and dtype of one tensor.
-
-    Example:
-        >>> TensorSpec(name="model.norm.weight", shape=(256,), dtype="float32")
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    """As on the wire: torch's name without the prefix."""
-
-    @property
-    def numel(self) -> int:
-        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,28 +64,29 @@ def together(lm: nn.Module, guide: nn.Module | None) -> dict[str, Tensor]:
     return {**lm.state_dict(), **{GUIDE + name: tensor for name, tensor in beside.items()}}
 
 
-def pack(version: int, source: Source, dtype: torch.dtype | None = None) -> Weights:
+def pack(version: int, source: Source, dtype: torch.dtype | None = None, room: Room | None = None) -> Weights:
     """Copies the parameters and persistent buffers of a model, or the named tensors, into flat buffers.
 
     Args:
         dtype: what floating tensors are sent as; None keeps each tensor's own. Other tensors keep theirs.
+        room: where the buffers come from; None: from nowhere in particular.
     """
+    room = room or Room()
     named = _named(source)
     specs = tuple(_spec(name, tensor, dtype) for name, tensor in named.items())
     sizes = {spec.dtype: 0 for spec in specs}
     for spec in specs:
         sizes[spec.dtype] += spec.numel
-    buffers = {name: _flat(size, name) for name, size in sizes.items()}
+    buffers = {name: room.take(name, size, _numpy_dtype(name)) for name, size in sizes.items()}
     weights = Weights(version=version, specs=specs, buffers=buffers, digest="")
-    sent = _digest(specs, (view.copy_(named[name]) for name, view in weights.tensors()))
+    sent = _copy(specs, named.values(), (view for _, view in weights.tensors()))
     return Weights(version=version, specs=specs, buffers=buffers, digest=sent)
 
 
 def digest(source: Source, dtype: torch.dtype | None = None) -> str:
     """The digest that `pack` would give, without packing."""
     named = _named(source)
-    specs = [_spec(name, tensor, dtype) for name, tensor in named.items()]
-    return _digest(specs, named.values())
+    return _digest([_spec(name, tensor, dtype) for name, tensor in named.items()], named.values())
 
 
 def check(weights: Weights, model: Source) -> None:
@@ -125,17 +108,10 @@ def check(weights: Weights, model: Source) -> None:
         "not sorted, or there twice": [] if in_order else list(sent),
     }
     _refuse(weights.version, problems)
-    not_finite: list[str] = []
-
-    def tensors() -> Iterator[Tensor]:
-        for name, tensor in weights.tensors():
-            if not _is_finite(tensor):
-                not_finite.append(name)
-            yield tensor
-
-    found = _digest(weights.specs, tensors())
+    found = Digest(weights.specs)
+    not_finite = [name for name, tensor in weights.tensors() if not found.add_looking(tensor)]
     _refuse(weights.version, {"not finite": not_finite})
-    if found != weights.digest:
+    if found.hexdigest() != weights.digest:
         raise WeightsError(
             f"weights {weights.version}: the bytes are not those of digest {weights.digest[:12]}"
         )
@@ -152,11 +128,11 @@ def apply(weights: Weights, model: Source) -> str:
         WeightsError: see `check`; the model is as it was. Or the model did not take what was copied into it.
     """
     check(weights, model)
-    own = _named(model)
-    for name, tensor in weights.tensors():
-        own[name].copy_(tensor)
-    # Only now: tensors that overlap would each be right for a moment.
-    taken = _digest(weights.specs, own.values())
+    own = list(_named(model).values())
+    taken = _copy(weights.specs, (tensor for _, tensor in weights.tensors()), own)
+    if overlap(own):
+        # Each was right for a moment.
+        taken = _digest(weights.specs, own)
     if taken != weights.digest:
         raise WeightsError(
             f"weights {weights.version}: the model has digest {taken[:12]}, sent {weights.digest[:12]}"
@@ -183,16 +159,18 @@ def _spec(name: str, tensor: Tensor, dtype: torch.dtype | None) -> TensorSpec:
     return TensorSpec(name=name, shape=tuple(tensor.shape), dtype=str(sent).removeprefix("torch."))
 
 
-def _digest(specs: Iterable[TensorSpec], tensors: Iterable[Tensor]) -> str:
-    """xxh3-128 over the specs as JSON, then the bytes of each tensor cast to the dtype of its spec.
-
-    Tensors are asked for one by one: who has work to do on each does it just before, while it is cached.
-    """
-    specs = list(specs)
-    hashed = xxhash.xxh3_128(json.dumps([[s.name, s.shape, s.dtype] for s in specs]).encode())
+def _digest(specs: Sequence[TensorSpec], tensors: Iterable[Tensor]) -> str:
+    hashed = Digest(specs)
     for spec, tensor in zip(specs, tensors, strict=True):
-        flat = tensor.detach().to("cpu", _torch_dtype(spec.dtype)).contiguous().view(-1)
-        hashed.update(flat.view(_carrier(spec.dtype)).numpy().data)
+        hashed.add(tensor, _torch_dtype(spec.dtype))
+    return hashed.hexdigest()
+
+
+def _copy(specs: Sequence[TensorSpec], sources: Iterable[Tensor], targets: Iterable[Tensor]) -> str:
+    """Copies, and returns the digest of what the targets then hold."""
+    hashed = Digest(specs)
+    for spec, source, target in zip(specs, sources, targets, strict=True):
+        hashed.add_copying(source, target, _torch_dtype(spec.dtype))
     return hashed.hexdigest()
 
 
@@ -210,11 +188,6 @@ def _refuse(version: int, problems: Mapping[str, list[str]]) -> None:
         raise WeightsError(f"weights {version} are refused; {'; '.join(found)}")
 
 
-def _is_finite(tensor: Tensor) -> bool:
-    # A finite sum has finite terms, and a sum needs no mask; it may overflow without any term being at fault.
-    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
-
-
 def _holds(own: torch.dtype, sent: str) -> bool:
     return torch.promote_types(own, _torch_dtype(sent)) == own
 
@@ -226,14 +199,10 @@ def _torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def _carrier(dtype: str) -> torch.dtype:
-    """What numpy sees: it has no bfloat16."""
-    return torch.int16 if dtype == "bfloat16" else _torch_dtype(dtype)
-
-
-def _flat(size: int, dtype: str) -> np.ndarray:
-    # numpy asks for large pages: first touching half a gigabyte of small ones takes longer than filling it.
-    return np.empty(size, dtype=torch.empty(0, dtype=_carrier(dtype)).numpy().dtype)
+def _numpy_dtype(name: str) -> np.dtype:
+    """What carries a dtype of torch: numpy has no bfloat16."""
+    own = torch.int16 if name == "bfloat16" else _torch_dtype(name)
+    return torch.empty(0, dtype=own).numpy().dtype
 
 
 def _as_tensor(buffer: np.ndarray, dtype: str) -> Tensor:

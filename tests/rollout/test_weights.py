@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rollout.weights import TensorSpec, Weights, WeightsError, apply, check, digest, pack, together
+from rollout.digest import TensorSpec
+from rollout.weights import Weights, WeightsError, apply, check, digest, pack, together
 from tests.rollout.fakes_engines import tiny_model
 
 
