@@ -1,50 +1,24 @@
 """A run over prompts with addresses leaves none of them in its folder, and learns the same."""
 
-import json
-
-import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
 from rollout.trajectories import read_parquet
-from tests.system.fakes_runs import HERE, events, run_cli, small_recipe, summary, updates, write_recipe
-
-ADDRESS = "anna@example.org"
+from tests.system.fakes_privacy import ADDRESS, mail_recipe, texts
+from tests.system.fakes_runs import events, run_cli, summary, updates, write_recipe
 
 
 @pytest.fixture(scope="module")
 def runs(model, tmp_path_factory):
     """The run directories with and without masking."""
     folder = tmp_path_factory.mktemp("privacy")
-    # Every second prompt holds an address, as its metadata do.
-    rows = [{"prompt": f"{ADDRESS if n % 2 else 'Ann'} {n}:", "from": [ADDRESS]} for n in range(12)]
-    (folder / "mail.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return {name: one_run(model, folder, name, mask) for name, mask in (("on", ["email"]), ("off", []))}
 
 
 def one_run(model, folder, name, mask):
-    path, options = str(folder / "mail.jsonl"), {"reference": None, "metadata": ["from"], "num_held_out": 4}
-    recipe = small_recipe(model) | {
-        "data": {"name": "jsonl", "path": path, **options},
-        # The constant component raises an alarm, with examples, and fails once, with a message.
-        "reward": {"components": [{"name": f"{HERE}:by_text"}, {"name": f"{HERE}:repeats", "weight": 0.0}]},
-        "watch": {"window": 2, "constant_updates": 1, "duplicates_in_batch": None},
-        "privacy": {"mask": mask},
-    }
-    run_dir = folder / name
-    assert run_cli("train", write_recipe(folder / f"{name}.yaml", recipe), "--run-dir", run_dir) == 0
-    return run_dir
-
-
-def texts(run_dir):
-    """All that is stored, as text; by file."""
-    files = [path for path in run_dir.rglob("*") if path.is_file()]
-    return {
-        str(path.relative_to(run_dir)): repr(pq.ParquetFile(path).read().to_pylist())
-        if path.suffix == ".parquet"
-        else path.read_bytes().decode("latin-1")
-        for path in files
-    }
+    recipe = write_recipe(folder / f"{name}.yaml", mail_recipe(model, folder, mask))
+    assert run_cli("train", recipe, "--run-dir", folder / name) == 0
+    return folder / name
 
 
 def test_no_file_of_the_run_holds_an_address(runs):
