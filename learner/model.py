@@ -18,6 +18,7 @@ from antiphon.cpu_linear import speed_up
 from antiphon.errors import UserError
 from learner.attention import attending_by
 from learner.batch import Batch
+from learner.cpu_layers import fuse_layers
 from learner.functional.logprobs import token_logprobs
 from learner.heads import Head
 from learner.layout import Layout, lay_out
@@ -66,6 +67,7 @@ class PolicyModel(nn.Module):
         self.scale = logit_scale(lm) / temperature
         self.share_prompts = share_prompts and takes_pair_masks(lm)
         speed_up(self)
+        fuse_layers(self)
 
     def train(self, mode: bool = True) -> "PolicyModel":
         """Stays in eval mode whatever is asked."""

@@ -22,7 +22,7 @@ import torch
 HERE = Path(__file__).parent
 SOURCES = (
     *("kernels.c", "kernels_body.h", "attention.h", "attention_body.h"),
-    *("products.h", "products_body.h", "branches.h"),
+    *("products.h", "products_body.h", "layers_body.h", "branches.h"),
 )
 FLAGS = [
     *("-std=gnu11", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fPIC"),

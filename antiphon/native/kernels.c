@@ -67,12 +67,14 @@ struct attention {
 #define STORED float
 #define NAME(x) x##_float
 #include "kernels_body.h"
+#include "layers_body.h"
 #undef STORED
 #undef NAME
 
 #define STORED bfloat16
 #define NAME(x) x##_bfloat16
 #include "kernels_body.h"
+#include "layers_body.h"
 #undef STORED
 #undef NAME
 
