@@ -6,7 +6,7 @@ from antiphon.errors import UserError
 
 
 def device_for(name: str, now: torch.device) -> torch.device:
-    """Where a model that lies at `now` belongs; one that lies on a GPU stays on that one.
+    """Where a model that lies at `now` belongs; one that was put on a GPU stays there unless it is sent away.
 
     Raises:
         UserError: a GPU is wanted, and this process has none.
@@ -17,9 +17,10 @@ def device_for(name: str, now: torch.device) -> torch.device:
             "rollout.engine.device is cuda, and this process has no GPU",
             remedy="set it to auto, or cluster.gpus_per_actor above 0",
         )
-    if name == "cpu" or not has_gpu:
-        return torch.device("cpu")
-    return now if now.type == "cuda" else torch.device("cuda")
+    if name == "auto" and now.type != "cpu":
+        return now
+    wanted = torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+    return now if now.type == wanted.type else wanted
 
 
 def arithmetic_of(device: torch.device, is_native: bool) -> str:

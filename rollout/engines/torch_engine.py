@@ -84,14 +84,15 @@ class TorchEngine(Engine):
         nn.Module.to(model, device_for(config.device, model.device))
         speed_up(model)
         on_cpu = model.device.type == "cpu"
-        is_graphed = not on_cpu if config.is_graphed is None else config.is_graphed
+        on_cuda = model.device.type == "cuda"
+        is_graphed = on_cuda if config.is_graphed is None else config.is_graphed
         is_native = config.is_native and not is_graphed
         self._kernels = kernels_for(model.dtype, model.device.type) if is_native else None
         self._fused = best_decoder(model, self._kernels)
         require_same_answer(model, self._fused)
         self._static: StaticStep | None = None
         if is_graphed and self._fused is not None:
-            capture = None if on_cpu else CudaGraphs()
+            capture = CudaGraphs() if on_cuda else None
             self._static = StaticStep(self._fused, config.num_slots, model.device, capture)
         self._settings = config
         self._waiting: deque[tuple[int, Request]] = deque()
