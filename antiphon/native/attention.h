@@ -3,6 +3,7 @@
 
 #define FEW 4      /* queries at once */
 #define WIDEST 128 /* heads for which there are as many registers */
+#define CHUNK 16   /* tokens of a prompt that one thread takes */
 
 #ifdef __AVX512F__
 #include <immintrin.h>

@@ -15,30 +15,6 @@ INLINE void NAME(turn)(const STORED *head, const STORED *weight, float epsilon, 
     }
 }
 
-/* Every head of B sequences of T tokens: queries and keys turned, values as they are, each head's side by side. */
-void NAME(spread)(const struct attention *a, const STORED *heads, STORED *queries, STORED *keys, STORED *values) {
-    const long num_turned = a->num_queries + a->num_groups, num_heads = num_turned + a->num_groups;
-    const long length = a->capacity, width = a->head_dim;
-    #pragma omp parallel for schedule(static)
-    for (long task = 0; task < a->num_rows * num_heads; task++) {
-        long row = task / num_heads, head = task % num_heads, group = head - a->num_queries;
-        const STORED *own = heads + (row * length * num_heads + head) * width;
-        const STORED *norm = head < a->num_queries ? a->query_norm : a->key_norm;
-        STORED *to = head < a->num_queries ? queries + (row * a->num_queries + head) * length * width
-                   : head < num_turned     ? keys + (row * a->num_groups + group) * length * width
-                                           : values + (row * a->num_groups + group - a->num_groups) * length * width;
-        float turned[width];
-        for (long t = 0; t < length; t++, own += num_heads * width, to += width) {
-            if (head >= num_turned) {
-                memcpy(to, own, width * sizeof(STORED));
-                continue;
-            }
-            NAME(turn)(own, norm, a->epsilon, a->cosine + t * width, a->sine + t * width, width, turned);
-            for (long d = 0; d < width; d++) NAME(store)(to + d, turned[d]);
-        }
-    }
-}
-
 /* seen [width] = softmax(keys · query) · values, over `length` positions. */
 INLINE void NAME(look)(const float *query, const STORED *keys, const STORED *values, long length, int width,
                        float *weight, float *seen) {
@@ -124,16 +100,24 @@ INLINE void NAME(look_all)(const float *queries, const STORED *keys, const STORE
     for (; q < share; q++) NAME(look)(queries + q * width, keys, values, length, width, weight, seen + q * width);
 }
 
-/* A row's heads of one group of keys and values: its new key and value go into the cache, then its queries look. */
-INLINE void NAME(attend_group)(const struct attention *a, const STORED *heads, STORED *keys, STORED *values,
-                               STORED *seen, long here, long group, const int width, const int is_known) {
-    const long share = a->num_queries / a->num_groups, first = group * share;
-    const float *cosine = a->cosine + here * width, *sine = a->sine + here * width;
+/* A token's key and value of a group go to its place. */
+INLINE void NAME(keep)(const struct attention *a, const STORED *heads, STORED *keys, STORED *values, long here,
+                       long group) {
+    const long width = a->head_dim;
     const STORED *key = heads + (a->num_queries + group) * width, *value = key + a->num_groups * width;
-    float turned[share * width], mean[share * width], *weight = malloc(4 * (here + 16) * sizeof(float));
+    const float *cosine = a->cosine + here * width, *sine = a->sine + here * width;
+    float turned[width];
     NAME(turn)(key, a->key_norm, a->epsilon, cosine, sine, width, turned);
     for (int d = 0; d < width; d++) NAME(store)(keys + here * width + d, turned[d]);
     memcpy(values + here * width, value, width * sizeof(STORED));
+}
+
+/* The queries of a token in a group look at what there is up to its place. */
+INLINE void NAME(look_from)(const struct attention *a, const STORED *heads, const STORED *keys, const STORED *values,
+                            STORED *seen, long here, long group, const int width, const int is_known) {
+    const long share = a->num_queries / a->num_groups, first = group * share;
+    const float *cosine = a->cosine + here * width, *sine = a->sine + here * width;
+    float turned[share * width], mean[share * width], *weight = malloc(FEW * (here + 16) * sizeof(float));
     for (long q = 0; q < share; q++)
         NAME(turn)(heads + (first + q) * width, a->query_norm, a->epsilon, cosine, sine, width, turned + q * width);
     for (long d = 0; d < share * width; d++) turned[d] *= a->scaling;
@@ -143,21 +127,50 @@ INLINE void NAME(attend_group)(const struct attention *a, const STORED *heads, S
 }
 
 /* The width is a constant for the compiler where it is a common one: loops over it become few instructions. The
-   choice stands within the loop, because what is run in parallel is a function by itself. */
+   choice stands within whatever is run in parallel, which is a function by itself. */
+static __attribute__((noinline)) void NAME(look_of)(const struct attention *a, const STORED *heads,
+                                                    const STORED *keys, const STORED *values, STORED *seen,
+                                                    long here, long group) {
+    switch (a->head_dim) {
+    case 64: NAME(look_from)(a, heads, keys, values, seen, here, group, 64, 1); break;
+    case 128: NAME(look_from)(a, heads, keys, values, seen, here, group, 128, 1); break;
+    default: NAME(look_from)(a, heads, keys, values, seen, here, group, a->head_dim, 0);
+    }
+}
+
+/* One token of each row: its new key and value go into the cache, then its queries look. */
 void NAME(attend)(const struct attention *a, const STORED *heads, STORED *keys, STORED *values, STORED *seen) {
-    const long width = a->head_dim;
+    const long width = a->head_dim, size = a->capacity * width, num_heads = a->num_queries + 2 * a->num_groups;
     #pragma omp parallel for schedule(dynamic, 3)
     for (long task = 0; task < a->num_rows * a->num_groups; task++) {
-        const long row = task / a->num_groups, group = task % a->num_groups, block = task * a->capacity * width;
-        const STORED *own = heads + row * (a->num_queries + 2 * a->num_groups) * width;
-        STORED *to = seen + row * a->num_queries * width;
-#define OF_WIDTH(width, is_known) \
-    NAME(attend_group)(a, own, keys + block, values + block, to, a->position[row], group, width, is_known)
-        switch (width) {
-        case 64: OF_WIDTH(64, 1); break;
-        case 128: OF_WIDTH(128, 1); break;
-        default: OF_WIDTH(width, 0);
+        const long row = task / a->num_groups, group = task % a->num_groups, here = a->position[row];
+        const STORED *own = heads + row * num_heads * width;
+        NAME(keep)(a, own, keys + task * size, values + task * size, here, group);
+        NAME(look_of)(a, own, keys + task * size, values + task * size, seen + row * a->num_queries * width, here, group);
+    }
+}
+
+/* Many tokens of whole sequences: first all keys and values, then all queries. */
+void NAME(read)(const struct attention *a, const int64_t *rows, const STORED *heads, STORED *keys, STORED *values,
+                STORED *seen) {
+    const long width = a->head_dim, size = a->capacity * width, num_heads = a->num_queries + 2 * a->num_groups;
+    const long num_chunks = (a->num_rows + CHUNK - 1) / CHUNK;
+    #pragma omp parallel
+    {
+        #pragma omp for schedule(static)
+        for (long token = 0; token < a->num_rows; token++)
+            for (long group = 0; group < a->num_groups; group++) {
+                const long block = (rows[token] * a->num_groups + group) * size;
+                NAME(keep)(a, heads + token * num_heads * width, keys + block, values + block, a->position[token], group);
+            }
+        #pragma omp for schedule(dynamic, 1)
+        for (long task = 0; task < num_chunks * a->num_groups; task++) {
+            const long first = task / a->num_groups * CHUNK, group = task % a->num_groups;
+            for (long token = first; token < first + CHUNK && token < a->num_rows; token++) {
+                const long block = (rows[token] * a->num_groups + group) * size;
+                NAME(look_of)(a, heads + token * num_heads * width, keys + block, values + block,
+                              seen + token * a->num_queries * width, a->position[token], group);
+            }
         }
-#undef OF_WIDTH
     }
 }

@@ -56,10 +56,10 @@ INLINE float exponential(float x) {
 /* What the attention of one step has in common for all layers, and what a layer adds to it; see kernels.py. */
 struct attention {
     const float *cosine, *sine;       /* [C, D]; the first half of the sines negated */
-    const int64_t *position;           /* [n]; none where whole sequences are read */
+    const int64_t *position;           /* [n] */
     const void *query_norm, *key_norm; /* [D] each, or none */
     int64_t num_rows, num_queries, num_groups;
-    int64_t capacity; /* positions of a row of the cache, or tokens of a sequence */
+    int64_t capacity; /* positions of a row of the cache */
     int32_t head_dim;
     float scaling, epsilon;
 };

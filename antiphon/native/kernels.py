@@ -7,14 +7,13 @@ kernels.
 
 import ctypes
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from antiphon.native.attention import Common, Places
 from antiphon.native.build import NotBuilt, library
 
 _log = logging.getLogger(__name__)
@@ -22,23 +21,11 @@ _log = logging.getLogger(__name__)
 _Pointer, _Long, _Float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
-class _Attention(ctypes.Structure):
-    """struct attention of kernels.c."""
-
-    _fields_: ClassVar[Sequence[tuple[str, type]]] = [
-        *((name, _Pointer) for name in ("cosine", "sine", "position", "query_norm", "key_norm")),
-        *((name, _Long) for name in ("num_rows", "num_queries", "num_groups", "capacity")),
-        ("head_dim", ctypes.c_int32),
-        ("scaling", _Float),
-        ("epsilon", _Float),
-    ]
-
-
 _ARGUMENTS: dict[str, list[Any]] = {
     "add_norm": [_Pointer, _Pointer, _Pointer, _Float, _Pointer, _Long, _Long],
     "gated": [_Pointer, _Pointer, _Long, _Long],
     "attend": [_Pointer] * 5,
-    "spread": [_Pointer] * 5,
+    "read": [_Pointer] * 6,
     "draw": [_Pointer] * 5 + [_Long, _Long],
     "token_logprobs": [_Pointer, _Float, *[_Pointer] * 4, _Long, _Long],
     "token_logprobs_back": [_Pointer, _Float, *[_Pointer] * 6, _Long, _Long],
@@ -52,7 +39,7 @@ class Kernels:
     _add_norm: Any
     _gated: Any
     _attend: Any
-    _spread: Any
+    _read: Any
     _draw: Any
     _token_logprobs: Any
     _token_logprobs_back: Any
@@ -96,9 +83,7 @@ class Kernels:
         self._gated(gate_up.data_ptr(), product.data_ptr(), num_rows, width)
         return product
 
-    def attend(
-        self, heads: Tensor, common: "Common", position: Tensor, keys: Tensor, values: Tensor
-    ) -> Tensor:
+    def attend(self, heads: Tensor, common: Common, position: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Rotates queries and keys, puts keys and values into the cache, and looks at what it holds.
 
         Args:
@@ -121,30 +106,30 @@ class Kernels:
         self._attend(call, heads.data_ptr(), keys.data_ptr(), values.data_ptr(), seen.data_ptr())
         return seen
 
-    def spread(
-        self, heads: Tensor, common: "Common", num_groups: int, length: int
+    def read(
+        self, heads: Tensor, common: Common, places: Places, num_groups: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotates the queries and keys of B whole sequences of T tokens, and sorts them by head.
+        """As `attend`, for all tokens of B sequences, the longest of T, that begin here.
 
         Args:
-            heads: [B·T, A + 2G, D].
+            heads: [n, A + 2G, D], n tokens in all.
             common: See `attend`.
+            places: Where each of them stands.
             num_groups: G.
-            length: T.
 
         Returns:
-            Queries [B, A, T, D], keys and values [B, G, T, D].
+            What the queries saw [n, A·D], keys and values [B, G, T, D], zeros behind what is shorter.
         """
         self._check(heads)
-        num_rows, (num_heads, head_dim) = len(heads) // length, heads.shape[1:]
-        if num_rows * length != len(heads) or length > len(common.cosine):
-            raise ValueError(f"{len(heads)} tokens are no sequences of {length}, or there are too few turns")
-        queries = heads.new_empty(num_rows, num_heads - 2 * num_groups, length, head_dim)
-        keys, values = heads.new_empty(2, num_rows, num_groups, length, head_dim)
-        shape = torch.Size((num_rows, num_heads, head_dim))
-        call = common.struct(shape, num_groups, length, None)
-        self._spread(call, heads.data_ptr(), queries.data_ptr(), keys.data_ptr(), values.data_ptr())
-        return queries, keys, values
+        num_heads, head_dim = heads.shape[1:]
+        if len(places.row) != len(heads) or places.longest > len(common.cosine):
+            raise ValueError(f"{len(heads)} tokens are not at these places, or there are too few turns")
+        seen = heads.new_empty(len(heads), (num_heads - 2 * num_groups) * head_dim)
+        keys, values = heads.new_zeros(2, places.num_rows, num_groups, places.longest, head_dim)
+        call = common.struct(heads.shape, num_groups, places.longest, places.position)
+        pointers = (x.data_ptr() for x in (places.row, heads, keys, values, seen))
+        self._read(call, *pointers)
+        return seen, keys, values
 
     def draw(self, logits: Tensor, temperature: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """A word of softmax(logits / temperature) by the inverse of its cumulative distribution.
@@ -213,42 +198,6 @@ class Kernels:
                     f"a tensor {list(tensor.shape)} of {tensor.dtype} on {tensor.device}: the kernels take "
                     f"contiguous tensors of {self.dtype} on the CPU"
                 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Common:
-    """What the attention of a layer has beside its heads and its cache."""
-
-    cosine: Tensor
-    """Of all positions, [C', D] float32."""
-    sine: Tensor
-    """Likewise, the first half negated: x cosine + swapped(x) sine rotates x."""
-    scaling: float
-    norms: tuple[Tensor, Tensor] | None = None
-    """Weights [D] of the RMS norms of queries and keys, where there are any."""
-    epsilon: float = 0.0
-    """Of those norms."""
-
-    def struct(self, shape: torch.Size, num_groups: int, capacity: int, position: Tensor | None) -> Any:
-        """A pointer to the `struct attention` of a call with heads of this shape."""
-        num_rows, num_heads, head_dim = shape
-        query_norm, key_norm = (None, None) if self.norms is None else (n.data_ptr() for n in self.norms)
-        return ctypes.byref(
-            _Attention(
-                cosine=self.cosine.data_ptr(),
-                sine=self.sine.data_ptr(),
-                position=None if position is None else position.data_ptr(),
-                query_norm=query_norm,
-                key_norm=key_norm,
-                num_rows=num_rows,
-                num_queries=num_heads - 2 * num_groups,
-                num_groups=num_groups,
-                capacity=capacity,
-                head_dim=head_dim,
-                scaling=self.scaling,
-                epsilon=self.epsilon,
-            )
-        )
 
 
 @cache

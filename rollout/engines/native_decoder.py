@@ -4,7 +4,7 @@ Called by the torch engine through `best_decoder`; reads prompts too. The mathem
 only rounding differs: what is rounded to bfloat16 there between two operations stays float32 here until it is
 stored.
 
-Shapes as in fused.py; B prompts, padded to T tokens.
+Shapes as in fused.py; B prompts, the longest of T tokens.
 """
 
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from antiphon.cpu_linear import PackedLinear, can_pack
-from antiphon.native.kernels import Common, Kernels
+from antiphon.native.attention import Common, Places
+from antiphon.native.kernels import Kernels
 from antiphon.native.products import PanelLinear, fits, multiplier
 from rollout.engines.fused import Attention, FusedDecoder, is_known
 from rollout.engines.kv_cache import SlotCache
-from rollout.engines.passes import Prefilled, Said, TokenIds, padded
+from rollout.engines.passes import Prefilled, Said, TokenIds
 
 Attend = Callable[[Tensor, Attention, int], Tensor]
 """What the heads [n, A + 2G, D] of a layer, of which the number is given too, see: [n, A·D]."""
@@ -63,23 +63,19 @@ class NativeDecoder(FusedDecoder):
         return Said(self._unembed(states), states)
 
     def read(self, prompts: tuple[TokenIds, ...]) -> Prefilled:
-        """One pass over whole prompts. Padding stands behind, where causal attention does not look."""
-        token_ids = padded(prompts, torch.device("cpu"))
-        num_prompts, length = token_ids.shape
-        cosine, sine = self._float_table(length)
+        """One pass over whole prompts, one behind the other: no product is made of padding."""
+        places = Places([len(prompt) for prompt in prompts])
+        token_ids = torch.tensor([token for prompt in prompts for token in prompt])
+        cosine, sine = self._float_table(places.longest)
         layers: list[tuple[Tensor, Tensor]] = []
 
         def attend(heads: Tensor, own: Attention, number: int) -> Tensor:
-            common = _common(own, cosine, sine)
-            query, keys, values = self._kernels.spread(heads, common, own.num_groups, length)
-            layers.append((keys, values))
-            seen = functional.scaled_dot_product_attention(
-                query, keys, values, is_causal=True, scale=own.scaling, enable_gqa=True
-            )
-            return seen.transpose(1, 2).reshape(len(heads), -1)
+            seen, *both = self._kernels.read(heads, _common(own, cosine, sine), places, own.num_groups)
+            layers.append((both[0], both[1]))
+            return seen
 
-        states = self._run(token_ids.view(-1), attend).view(num_prompts, length, -1)
-        last = states[torch.arange(num_prompts), torch.tensor([len(p) - 1 for p in prompts])]
+        ends = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0) - 1
+        last = self._run(token_ids, attend)[ends]
         return Prefilled(prompts=prompts, layers=layers, said=Said(self._unembed(last), last))
 
     def _run(self, token: Tensor, attend: Attend) -> Tensor:

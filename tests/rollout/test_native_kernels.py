@@ -9,8 +9,9 @@ import torch
 from torch.nn import functional
 
 from antiphon.native import build
+from antiphon.native.attention import Common, Places
 from antiphon.native.build import NotBuilt, library
-from antiphon.native.kernels import Common, Kernels, kernels_for
+from antiphon.native.kernels import Kernels, kernels_for
 from rollout.engines.drawing import draw
 from rollout.engines.guidance import Controls, played
 from rollout.engines.sampling import distribution, pick
@@ -97,6 +98,37 @@ def test_attention_is_softmax_over_what_each_row_holds(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("num_queries", "num_groups", "width"), [(6, 2, 64), (4, 4, 128), (2, 1, 20)])
+def test_sequences_that_are_read_at_once_are_what_token_after_token_saw(
+    dtype: torch.dtype, num_queries: int, num_groups: int, width: int
+) -> None:
+    """To the last bit; one is shorter than what a thread takes, one longer, and zeros are behind them.
+
+    Mutations: the row of the first token for all of a thread's; one position further; memory as it comes.
+    """
+    torch.manual_seed(0)
+    lengths, own = [3, 37], kernels(dtype)
+    heads = torch.randn(40, num_queries + 2 * num_groups, width).to(dtype)
+    common = Common(cosine=torch.randn(37, width), sine=torch.randn(37, width), scaling=0.3)
+    seen, keys, values = own.read(heads, common, Places(lengths), num_groups)
+    kept = torch.zeros(2, 2, num_groups, 37, width).to(dtype)
+    for row, first, length in ((0, 0, 3), (1, 3, 37)):
+        for here in range(length):
+            one, place = heads[first + here : first + here + 1], torch.tensor([here])
+            saw = own.attend(one, common, place, kept[0, row : row + 1], kept[1, row : row + 1])
+            assert torch.equal(saw[0], seen[first + here])
+    assert torch.equal(keys, kept[0])
+    assert torch.equal(values, kept[1])
+
+
+def test_places_are_counted_within_each_sequence() -> None:
+    places = Places([2, 1, 3])
+    assert (places.num_rows, places.longest) == (3, 3)
+    assert places.row.tolist() == [0, 0, 1, 2, 2, 2]
+    assert places.position.tolist() == [0, 1, 0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("num_words", [7, 256, 1000, 5000])
 def test_a_word_is_drawn_as_by_the_inverse_of_the_whole_sum(dtype: torch.dtype, num_words: int) -> None:
     """Numbers that are near a border of two words may fall on either side: there the sums differ in rounding.
@@ -180,8 +212,9 @@ def test_what_does_not_fit_the_kernels_is_refused_before_c_sees_it() -> None:
         )
     with pytest.raises(ValueError, match="one temperature and one number"):
         own.draw(x, torch.ones(3), torch.zeros(2, dtype=torch.float64))
-    with pytest.raises(ValueError, match="too few turns"):
-        own.spread(torch.zeros(18, 3, 4), common, 1, 9)
+    for lengths in ([9, 9], [8, 9]):
+        with pytest.raises(ValueError, match="not at these places, or there are too few turns"):
+            own.read(torch.zeros(18, 3, 4), common, Places(lengths), 1)
 
 
 def test_without_a_compiler_torch_decodes_and_says_why(
