@@ -6,14 +6,17 @@ Imports Ray, so ray_environment.prepare comes first.
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
 from antiphon.errors import UserError
 from cluster.node_fit import check_nodes
 from cluster.recipe import Recipe
+
+NUM_LOCAL_TRIES = 2
 
 
 @contextmanager
@@ -45,24 +48,45 @@ def connected() -> Iterator[None]:
             ray.shutdown()
 
 
+def start(address: str | None, *, init: Callable[..., Any] = ray.init, **options: Any) -> None:
+    """Join the cluster at `address`, or start one on this machine.
+
+    Ray gives what it starts 30 s, which a busy machine may not have; the second try finds it warm. What the
+    first one left running ends with this process.
+
+    Args:
+        init: `ray.init`, which takes the options.
+
+    Raises:
+        UserError: with what Ray said.
+    """
+    # Without an address Ray would join whatever `ray start` left running on this machine.
+    options = {
+        "address": address or "local",
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        **options,
+    }
+    num_tries = 1 if address else NUM_LOCAL_TRIES
+    for number in range(1, num_tries + 1):
+        try:
+            init(**options)
+            return
+        # Ray raises a bare Exception where its processes do not come up in time.
+        except Exception as error:
+            if number == num_tries:
+                raise UserError(
+                    f"Ray did not start at {address or 'this machine'}: {error}",
+                    remedy="check RAY_ADDRESS, and that RAY_AUTH_MODE is the same here and on the cluster",
+                ) from error
+
+
 def _start() -> None:
     address = os.environ.get("RAY_ADDRESS")
-    # Metrics of our own endpoint are enough for a laptop; Ray's dashboard costs seconds and memory.
-    include_dashboard = None if address else False
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            # Without an address Ray would join whatever `ray start` left running on this machine.
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=include_dashboard,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"Ray did not start at {address or 'this machine'}: {error}",
-            remedy="check RAY_ADDRESS, and that RAY_AUTH_MODE is the same here and on the cluster",
-        ) from error
+        # Metrics of our own endpoint are enough for a laptop; Ray's dashboard costs seconds and memory.
+        start(address, include_dashboard=None if address else False)
     finally:
         # ray.init takes SIGTERM for itself and would end the run at once; it is for stop.py to answer.
         signal.signal(signal.SIGTERM, on_sigterm)

@@ -12,17 +12,7 @@ made = pytest.importorskip("tests.cluster.fakes_pool")
 fakes = pytest.importorskip("tests.cluster.fakes_ray")
 learning = pytest.importorskip("cluster.ray_learner")
 
-pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-        yield
-        ray.shutdown()
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
 @pytest.fixture

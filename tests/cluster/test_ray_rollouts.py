@@ -14,17 +14,7 @@ made = pytest.importorskip("tests.cluster.fakes_pool")
 pool = pytest.importorskip("cluster.ray_rollouts")
 learning = pytest.importorskip("cluster.ray_learner")
 
-pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-        yield
-        ray.shutdown()
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
 @pytest.fixture
@@ -181,7 +171,7 @@ def test_an_actor_that_holds_a_task_for_too_long_is_replaced_and_its_late_answer
 
 
 @pytest.fixture(scope="module")
-def taker(cluster):
+def taker(ray_cluster):
     return fakes.TakingActor.options(num_cpus=0).remote()
 
 
@@ -201,7 +191,7 @@ def test_a_bug_in_the_learner_keeps_its_own_type(taker):
         learning.RayLearner(taker, 30.0).update(0).result()
 
 
-def test_a_learner_that_does_not_answer_is_named(cluster):
+def test_a_learner_that_does_not_answer_is_named(ray_cluster):
     stuck = fakes.TakingActor.options(num_cpus=0).remote()
     with pytest.raises(StalledError, match="the learner did not warm up within"):
         learning.RayLearner(stuck, 0.5).warm_up(lambda: False).result()

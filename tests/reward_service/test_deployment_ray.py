@@ -21,6 +21,7 @@ from tests.reward_service.fakes_rewards import HERE, recipe, sample
 ray = pytest.importorskip("ray")
 deployment = pytest.importorskip("reward_service.serving.deployment")
 handle = pytest.importorskip("reward_service.serving.handle")
+session = pytest.importorskip("cluster.ray_session")
 
 pytestmark = pytest.mark.ray
 
@@ -51,15 +52,12 @@ CONFIG = recipe(
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A private Ray cluster of two CPUs."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        environment.setenv("REWARD_TEST_TOKEN", TOKEN)
-        ray.init(num_cpus=2, include_dashboard=False)
-        yield
-        ray.shutdown()
+def cluster(ray_environment: pytest.MonkeyPatch) -> Iterator[None]:
+    """A private Ray cluster of two CPUs, whose workers know the token."""
+    ray_environment.setenv("REWARD_TEST_TOKEN", TOKEN)
+    session.start(None, num_cpus=2, include_dashboard=False)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -78,19 +78,15 @@ def test_a_context_that_dialogues_may_outgrow_is_refused_before_anything_starts(
 
 
 @pytest.mark.ray
-def test_dialogues_on_ray_equal_those_in_one_process(dialogues, played, tmp_path, tmp_path_factory):
+def test_dialogues_on_ray_equal_those_in_one_process(dialogues, played, tmp_path, ray_environment):
     """The actor builds the environment. Tokens, numbers and weights, bit for bit."""
     ray_session = pytest.importorskip("cluster.ray_session")
     from cluster.recipe import load_recipe
 
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        environment.delenv("RAY_ADDRESS", raising=False)
-        with ray_session.session(load_recipe(dialogues)):
-            run_dir = tmp_path / "run"
-            changes = settings(cluster__mode="ray", cluster__cpus_per_actor=0.25, rollout__num_actors=1)
-            assert run_cli("train", dialogues, "--run-dir", run_dir, *changes) == 0
+    with ray_session.session(load_recipe(dialogues)):
+        run_dir = tmp_path / "run"
+        changes = settings(cluster__mode="ray", cluster__cpus_per_actor=0.25, rollout__num_actors=1)
+        assert run_cli("train", dialogues, "--run-dir", run_dir, *changes) == 0
     assert_same_run(run_dir, played)
     assert signal.getsignal(signal.SIGTERM) == handler

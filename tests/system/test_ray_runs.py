@@ -30,15 +30,11 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster(recipe, tmp_path_factory):
+def cluster(recipe, ray_environment):
     """A cluster that is started as a run starts its own; gives the handler of SIGTERM from before."""
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        environment.delenv("RAY_ADDRESS", raising=False)
-        with ray_session.session(load_recipe(recipe)):
-            yield handler
+    with ray_session.session(load_recipe(recipe)):
+        yield handler
 
 
 ON_RAY = {"cluster__mode": "ray", "cluster__cpus_per_actor": 0.25}

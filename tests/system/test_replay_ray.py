@@ -12,13 +12,9 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster(recipe, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        environment.delenv("RAY_ADDRESS", raising=False)
-        with ray_session.session(load_recipe(recipe)):
-            yield
+def cluster(recipe, ray_environment):
+    with ray_session.session(load_recipe(recipe)):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from tests.system.fakes_runs import ROOT, read_json, small_recipe
 ray = pytest.importorskip("ray")
 from ray import serve, tune  # noqa: E402
 
+from cluster import ray_session as session  # noqa: E402
 from cluster.rllib import Antiphon, AntiphonConfig  # noqa: E402
 
 pytestmark = pytest.mark.ray
@@ -19,20 +20,12 @@ SETTINGS = {"cluster.mode": "inline", "metrics.tensorboard": False, "metrics.pro
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A private Ray cluster of two CPUs."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        environment.setenv("OMP_NUM_THREADS", "1")
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
-        )
-        yield
-        ray.shutdown()
+def cluster(ray_environment):
+    """A private Ray cluster of two CPUs, whose workers find the packages."""
+    runtime_env = {"env_vars": {"PYTHONPATH": str(ROOT)}}
+    session.start(None, num_cpus=2, include_dashboard=False, runtime_env=runtime_env)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture

@@ -22,22 +22,19 @@ TWO_RANKS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster(tmp_path_factory):
+def cluster(ray_environment):
     """Two nodes of Ray on this machine, each of which holds a rank."""
     from ray.cluster_utils import Cluster
 
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        of_each = {"resources": {"learner": 1.0}, "object_store_memory": 100_000_000}
-        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **of_each})
-        try:
-            nodes.add_node(num_cpus=1, **of_each)
-            environment.setenv("RAY_ADDRESS", nodes.address)
-            with ray_session.connected():
-                yield
-        finally:
-            nodes.shutdown()
+    of_each = {"resources": {"learner": 1.0}, "object_store_memory": 100_000_000}
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **of_each})
+    try:
+        nodes.add_node(num_cpus=1, **of_each)
+        ray_environment.setenv("RAY_ADDRESS", nodes.address)
+        with ray_session.connected():
+            yield
+    finally:
+        nodes.shutdown()
 
 
 def assert_same_but_for_rounding(run_dir, other):
