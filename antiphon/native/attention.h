@@ -1,7 +1,7 @@
 /* Attention of rows that each have their own length, over a cache. With AVX-512 several queries look at once at the
    keys and values that they share. */
 
-#define FEW 4      /* queries at once */
+#define FEW 3      /* queries at once */
 #define WIDEST 128 /* heads for which there are as many registers */
 #define CHUNK 16   /* tokens of a prompt that one thread takes */
 

@@ -89,8 +89,7 @@ INLINE void NAME(look_all)(const float *queries, const STORED *keys, const STORE
     const long room = (length + 15) / 16 * 16;
 #define AT_ONCE(num) NAME(look_few)(queries + q * width, keys, values, length, weight, room, seen + q * width, next, num, width)
     if (is_known) {
-        for (; q + 3 < share && q + 6 != share; q += 4) AT_ONCE(4);
-        for (; q + 2 < share; q += 3) AT_ONCE(3);
+        for (; q + 2 < share && q + 4 != share; q += 3) AT_ONCE(3);
         for (; q + 1 < share; q += 2) AT_ONCE(2);
         if (q < share) AT_ONCE(1);
         return;

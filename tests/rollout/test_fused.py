@@ -135,7 +135,7 @@ def test_torch_decodes_where_native_kernels_are_not_wanted() -> None:
 @pytest.mark.parametrize("kind", MAKERS)
 @torch.no_grad()
 def test_a_prompt_that_is_read_natively_is_read_as_by_the_model(kind: str) -> None:
-    """Keys, values, logits and states; the texts differ in length. Mutation: the states of the first tokens."""
+    """Keys, values, logits and states; the texts differ in length. Mutation: states of the first tokens."""
     model = MAKERS[kind]()
     native, wanted = decoder("native", model), read(MAKERS[kind](), TEXTS, reads_states=True)
     assert isinstance(native, NativeDecoder)

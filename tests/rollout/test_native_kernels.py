@@ -247,6 +247,10 @@ def test_a_library_is_built_once_and_not_from_a_folder_that_others_can_write(
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernels()
+    # A source that is compiled at once.
+    for name in build.SOURCES:
+        (tmp_path / name).write_text("int nothing;" if name.endswith(".c") else "")
+    monkeypatch.setattr(build, "HERE", tmp_path)
     monkeypatch.setenv("ANTIPHON_CACHE", str(tmp_path))
     library.cache_clear()
     library()
