@@ -53,7 +53,7 @@ def look(folder: Path) -> dict[str, Any]:
                 raise TimeoutError(f"no actor came to version 1 within {DEADLINE_S:.0f} s")
             time.sleep(0.1)
         found = listening()
-        kinds = {port: kind_of(port) for _, port, _ in found}
+        kinds = {port: kind_of(HERE if address == "*" else address, port) for address, port, _ in found}
         without_token = {port: call_replica(port) for address, port, _ in found if address == "*"}
         return {
             "listening": found,
@@ -76,14 +76,13 @@ def listening() -> list[tuple[str, int, str]]:
     return found
 
 
-def kind_of(port: int) -> str:
+def kind_of(address: str, port: int) -> str:
     """`plain` answers anybody in plain HTTP, `https` anybody who asks so, `mutual` members of the cluster."""
-    said = answers(socket.create_connection((HERE, port), PATIENCE_S), b"GET / HTTP/1.0\r\n\r\n")
-    if said.startswith(b"HTTP/"):
+    if ask_plainly(address, port).startswith(b"HTTP/"):
         return "plain"
-    if handshake(port, is_member=False):
+    if handshake(address, port, is_member=False):
         return "https"
-    return "mutual" if handshake(port, is_member=True) else "silent"
+    return "mutual" if handshake(address, port, is_member=True) else "silent"
 
 
 def call_replica(port: int) -> str:
@@ -98,27 +97,34 @@ def call_replica(port: int) -> str:
     return "answers"
 
 
-def handshake(port: int, *, is_member: bool) -> bool:
-    """Whether a server is answered to who trusts the authority, with a certificate by it or without one."""
+def ask_plainly(address: str, port: int) -> bytes:
+    try:
+        with socket.create_connection((address, port), PATIENCE_S) as plain:
+            return say(plain, b"GET / HTTP/1.0\r\n\r\n")
+    except OSError:
+        return b""
+
+
+def handshake(address: str, port: int, *, is_member: bool) -> bool:
+    """Whether a server answers who trusts the authority, with a certificate by it or without one."""
     context = ssl.create_default_context(cafile=os.environ["RAY_TLS_CA_CERT"])
     context.set_alpn_protocols(["h2"])
     if is_member:
         context.load_cert_chain(os.environ["RAY_TLS_SERVER_CERT"], os.environ["RAY_TLS_SERVER_KEY"])
     try:
-        plain = socket.create_connection((HERE, port), PATIENCE_S)
-        return bool(answers(context.wrap_socket(plain, server_hostname=HERE), HTTP2))
+        with (
+            socket.create_connection((address, port), PATIENCE_S) as plain,
+            context.wrap_socket(plain, server_hostname=HERE) as secured,
+        ):
+            return bool(say(secured, HTTP2))
     except OSError:
         return False
 
 
-def answers(connection: socket.socket, said: bytes) -> bytes:
-    """The first bytes of the answer; empty where there is none, or the connection is refused."""
-    with connection:
-        try:
-            connection.sendall(said)
-            return connection.recv(64)
-        except OSError:
-            return b""
+def say(connection: socket.socket, words: bytes) -> bytes:
+    """The first bytes of the answer."""
+    connection.sendall(words)
+    return connection.recv(64)
 
 
 def ports_of_ray() -> dict[str, int]:
