@@ -95,8 +95,15 @@ class _Linear(torch.autograd.Function):
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         rows_y, rows_x = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
         dx = _multiply(dy, weight.t(), None) if needs_x else None
-        dw = _multiply(rows_y.t(), rows_x.t(), None) if needs_weight else None
+        dw = _weight_gradient(rows_y, rows_x) if needs_weight else None
         return dx, dw, rows_y.sum(0) if needs_bias else None
+
+
+def _weight_gradient(dy: Tensor, x: Tensor) -> Tensor:
+    """dyᵀ x, [n, O], [n, I] -> [O, I]. The first factor is copied to lie row by row: it is the narrower."""
+    if dy.shape[1] <= x.shape[1]:
+        return _multiply(dy.t(), x.t(), None)
+    return _multiply(x.t(), dy.t(), None).t().contiguous()
 
 
 def _is_for_onednn(input: Tensor, weight: Tensor) -> bool:

@@ -6,7 +6,8 @@
 One GRPO step on the same tokens and scores: group-relative advantages, clipped surrogate, AdamW in fp32. The
 plain one is what a trainer does that knows nothing of its batch: all rows padded to the longest, prompts and
 all, logits [B, T, V] for every position, log_softmax, backward, step. Rounds alternate, the medians count;
-the first losses are equal. Prints one JSON line; --memory adds the highest memory of a process for each.
+the first losses are equal. Prints one JSON line; --memory adds the highest memory of a process for each, and
+--profile where the time of one update of ours goes.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
 from transformers import PreTrainedModel
 
 from benchmarks.rollout import LOWEST_TOKEN_ID, PROMPT_LENGTHS, open_model
@@ -142,6 +144,14 @@ def highest_mib() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
+def operations_ms(step: Callable[[], float]) -> dict[str, float]:
+    """Milliseconds that one step spends in each operation itself, on the clock; the longest ten."""
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        step()
+    longest = sorted(seen.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    return {event.key: round(event.self_cpu_time_total / 1000, 1) for event in longest[:10]}
+
+
 MAKERS = {"ours": our_update, "plain": plain_update}
 
 
@@ -163,6 +173,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory", action="store_true", help="measure the highest memory of each, too")
+    parser.add_argument("--profile", action="store_true", help="say which operations ours spends its time in")
     parser.add_argument("--only", choices=tuple(MAKERS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -186,7 +197,7 @@ def main() -> None:
     seconds = {name: statistics.median(times[1:]) for name, times in taken.items()}
     result = {
         "benchmark": "update",
-        **{name: value for name, value in vars(options).items() if name not in ("only", "memory")},
+        **{name: value for name, value in vars(options).items() if name not in ("only", "memory", "profile")},
         "tokens": sum(g.num_tokens for g in groups),
         "seconds": seconds,
         "ratio": seconds["plain"] / seconds["ours"],
@@ -194,6 +205,8 @@ def main() -> None:
     }
     if options.memory:
         result["peak_mib"] = {name: peak_mib(name) for name in MAKERS}
+    if options.profile:
+        result["operations_ms"] = operations_ms(steps["ours"])
     print(json.dumps(result))
 
 

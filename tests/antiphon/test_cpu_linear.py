@@ -7,19 +7,23 @@ from torch import nn
 from antiphon.cpu_linear import CpuLinear, linear, speed_up
 
 
-def pair(bias: bool = True) -> tuple[nn.Linear, nn.Linear]:
+def pair(bias: bool = True, num_outputs: int = 5) -> tuple[nn.Linear, nn.Linear]:
     torch.manual_seed(0)
-    plain = nn.Linear(6, 5, bias=bias)
+    plain = nn.Linear(6, num_outputs, bias=bias)
     fast = copy.deepcopy(plain)
     speed_up(fast)
     return plain, fast
 
 
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("num_outputs", [5, 7])
 @pytest.mark.parametrize("shape", [(8, 6), (2, 7, 6), (1, 6), (0, 6)], ids=str)
-def test_outputs_and_gradients_are_those_of_a_plain_layer(shape: tuple[int, ...], bias: bool) -> None:
+def test_outputs_and_gradients_are_those_of_a_plain_layer(
+    shape: tuple[int, ...], num_outputs: int, bias: bool
+) -> None:
+    """Narrower and wider than its input. Mutation: leave the gradient of a wide one transposed."""
     results = []
-    for layer in pair(bias):
+    for layer in pair(bias, num_outputs):
         x = torch.randn(shape, generator=torch.Generator().manual_seed(1), requires_grad=True)
         y = layer(x)
         y.square().sum().backward()
