@@ -4,10 +4,9 @@
     ... --completions 64 --samples 8 --max-new 64 [--full-length] [--steps 6] [--rounds 3]
 
 `--trl-script` is a program that trains with GRPOTrainer of TRL and prints a JSON line with samples_s, gen_s
-and fwdbwd_s (trl_bench.py); `--trl-python` is the python of an environment that has TRL. Our side is
-`antiphon train`
-in one process. Both do one optimizer step per batch and have no reference model; runs alternate and the
-medians count. Prints a Markdown table and one JSON line.
+and fwdbwd_s (trl_bench.py); `--trl-python` is the python of an environment that has TRL. Our side is training
+in one process. Both do one optimizer step per batch and have no reference model; runs alternate and medians
+count. Prints a Markdown table and one JSON line.
 """
 
 import argparse
