@@ -3,15 +3,17 @@
     python -m benchmarks.overhead --model smollm2-135m --prompts 4 --samples 8 --max-new 64
     python -m benchmarks.overhead --model DIR --prompts 16 --samples 8 --max-new 256 --max-lag 1 --threads 1
 
-Runs `antiphon train` with a learner, one rollout actor and a reward service, briefly and for longer; what a
-step takes is the difference, so that the start and the first steps, which are slow, do not count. With
-`--max-lag 0` one thing happens after the other: what is neither generating nor learning is overhead. With
-`--max-lag 1` they overlap, and the question is how long the actor waits; that is fair only where generating
-takes longer than learning, which the line says too. Prints one JSON line.
+Runs `antiphon train` with a learner, one rollout actor and a reward service, and reads the clock of each
+update in metrics.jsonl; the start and the first steps, which are slow, do not count. With `--max-lag 0` one
+thing happens after the other: what is neither generating nor learning is overhead. With `--max-lag 1` they
+overlap, and the question is how long the actor waits; that is fair only where generating takes longer than
+learning, which the line says too. Prints one JSON line.
 """
 
 import argparse
+import itertools
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -56,18 +58,27 @@ def recipe(options: argparse.Namespace, num_updates: int) -> dict[str, object]:
     }
 
 
-def run(options: argparse.Namespace, num_updates: int, folder: Path) -> dict[str, float]:
-    """Seconds of the whole command until its last update, and of generating and learning in it."""
+def run(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float], float]:
+    """Seconds of a step, in all and by phase of the driver and work of the actor; seconds until the first."""
     folder.mkdir()
     path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe(options, num_updates)))
+    skipped, last = options.updates
+    path.write_text(yaml.safe_dump(recipe(options, last)))
     command = [sys.executable, "-m", "cluster", "train", str(path), "--run-dir", str(folder / "run")]
     began = time.time()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=options.deadline_s)
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
-    phases = json.loads((folder / "run" / "summary.json").read_text())["phases_s"]
-    last = max(float(row["time"]) for row in rows if "loss/policy" in row)
-    return {"all": last - began, "rollout": phases["rollout"], "learn": phases["learn"]}
+    clocks = [seconds(row) for row in rows if "loss/policy" in row]
+    steps = [later - earlier for earlier, later in itertools.pairwise(row["all"] for row in clocks)]
+    first, end = clocks[skipped - 1], clocks[-1]
+    step = {name: (end[name] - first.get(name, 0.0)) / (len(clocks) - skipped) for name in end}
+    return step, clocks[0]["all"] - began - statistics.median(steps)
+
+
+def seconds(row: dict[str, float]) -> dict[str, float]:
+    """The clock of the machine, and what was counted by phase until then."""
+    found = {name: re.fullmatch("run/(.+)_seconds_total", name) for name in row}
+    return {"all": row["time"]} | {match[1]: row[name] for name, match in found.items() if match}
 
 
 def main() -> None:
@@ -80,21 +91,13 @@ def main() -> None:
     parser.add_argument("--max-lag", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bf16", action="store_true", help="actors in bfloat16, and the learner's products")
-    parser.add_argument("--updates", type=int, nargs=2, default=(3, 9), help="of the short and the long run")
+    parser.add_argument("--updates", type=int, nargs=2, default=(3, 9), help="that do not count, and in all")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--deadline-s", type=float, default=900.0)
     options = parser.parse_args()
-    short, long = options.updates
-    steps: dict[str, list[float]] = {"all": [], "rollout": [], "learn": []}
-    starts = []
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(options.rounds):
-            few = run(options, short, Path(folder, f"{number}_few"))
-            many = run(options, long, Path(folder, f"{number}_many"))
-            for name, values in steps.items():
-                values.append((many[name] - few[name]) / (long - short))
-            starts.append(few["all"] - short * statistics.median(steps["all"]))
-    step = {name: statistics.median(values) for name, values in steps.items()}
+        runs = [run(options, Path(folder, str(number))) for number in range(options.rounds)]
+    step = {name: statistics.median(own[name] for own, _ in runs) for name in runs[0][0]}
     print(
         json.dumps(
             {
@@ -103,7 +106,7 @@ def main() -> None:
                 "step_s": step,
                 "neither_generating_nor_learning": 1 - (step["rollout"] + step["learn"]) / step["all"],
                 "actor_idle": 1 - step["rollout"] / step["all"],
-                "start_s": statistics.median(starts),
+                "start_s": statistics.median(start for _, start in runs),
             }
         )
     )

@@ -70,8 +70,9 @@ class Journal:
         self.phases_s["reward"] += report.score_s
 
     def record_update(self, version: int, groups: Sequence[GroupSummary]) -> dict[str, float]:
-        """Enter the fresh groups of the update that led to `version`; returns their numbers, and totals."""
-        return {**(self._enter(version, groups) if groups else {}), **self._totals()}
+        """Enter the fresh groups of the update that led to `version`; returns their numbers, totals, and the
+        seconds by phase until now."""
+        return {**(self._enter(version, groups) if groups else {}), **self.vitals()}
 
     def _enter(self, version: int, groups: Sequence[GroupSummary]) -> dict[str, float]:
         rewards = [r for g in groups for r in g.rewards]

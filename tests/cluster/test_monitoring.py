@@ -130,3 +130,13 @@ def test_a_phase_that_is_not_over_is_counted_up_to_now():
         assert 0.0 <= first <= second
     third = journal.vitals()["run/wait_seconds_total"]
     assert second <= third == journal.phases_s["wait"]
+
+
+def test_the_numbers_of_an_update_say_how_long_each_phase_took_until_then():
+    """Mutation: totals alone. benchmarks/overhead.py could not tell the first steps from the others."""
+    journal = Journal()
+    with journal.phase("learn"):
+        pass
+    numbers = journal.record_update(1, [])
+    assert numbers["run/learn_seconds_total"] == journal.phases_s["learn"]
+    assert "run/wall_seconds" in numbers

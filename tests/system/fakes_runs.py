@@ -153,7 +153,7 @@ def events(run_dir: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in lines(run_dir / "events.jsonl") if event["event"] == kind]
 
 
-OF_THE_PROCESS = re.compile(r"time$|run/wall_seconds$|rewards/")
+OF_THE_PROCESS = re.compile(r"time$|run/|rewards/")
 """Metrics that differ between equal runs: clocks, and what a reward service counted since it was started."""
 
 
