@@ -120,6 +120,10 @@ class SlotTable:
         """How these rows draw."""
         return Controls(**{field.name: self[field.name][rows] for field in fields(Controls)})
 
+    def next_uniform(self, rows: Tensor) -> Tensor:
+        """[n] the random numbers that pick the next token of these rows."""
+        return self["uniform"][rows, self["num_drawn"][rows]]
+
     def record(
         self, rows: Tensor, token: Tensor, logprob: Tensor, policy_version: int
     ) -> tuple[Tensor, Tensor]:

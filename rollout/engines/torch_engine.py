@@ -6,8 +6,8 @@ slot, or one token for every slot in use; a slot is refilled in the step after i
     waiting --prefill--> slot (row of the table, row of the cache) --decode, decode, ...--> completion
 """
 
-from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -22,8 +22,9 @@ from rollout.engines.cuda_graphs import CudaGraphs
 from rollout.engines.device import arithmetic_of, device_for
 from rollout.engines.drawing import draw
 from rollout.engines.kv_cache import SlotCache
-from rollout.engines.native_decoder import NativeDecoder, best_decoder
-from rollout.engines.passes import Prefilled, Said, TokenIds, decode, prefill, read
+from rollout.engines.native_decoder import best_decoder
+from rollout.engines.passes import Said, TokenIds, decode
+from rollout.engines.prompt_reader import PromptReader
 from rollout.engines.slots import Running, SlotTable
 from rollout.engines.static_step import Drawn, Inputs, StaticStep
 from rollout.engines.support import require_same_answer, require_same_states, require_supported
@@ -98,9 +99,10 @@ class TorchEngine(Engine):
         self._waiting: deque[tuple[int, Request]] = deque()
         self._table = SlotTable(config.num_slots, model.device)
         self._cache = SlotCache(config.num_slots)
-        self._shared: Prefilled | None = None
         self._is_stale = False
-        self._max_prefill_tokens = config.max_prefill_tokens or (1024 if on_cpu else 4096)
+        self._reader = PromptReader(
+            model, self._fused, config.max_prefill_tokens or (1024 if on_cpu else 4096)
+        )
         self._min_refill = min(config.min_refill or max(1, config.num_slots // 8), config.num_slots)
 
     @property
@@ -120,6 +122,7 @@ class TorchEngine(Engine):
         guide.to(self._model.device)
         require_same_states(self._model, self._fused)
         speed_up(guide)
+        self._reader.reads_states = True
 
     @torch.no_grad()
     def step(self) -> list[tuple[int, Completion]]:
@@ -135,10 +138,10 @@ class TorchEngine(Engine):
     def clear(self) -> None:
         self._waiting.clear()
         self._table.clear()
-        self._shared = None
+        self._reader.forget()
 
     def forget(self) -> None:
-        self._shared = None
+        self._reader.forget()
         self._is_stale = not self._settings.keeps_cache
         if self._fused is not None:
             self._fused.forget()
@@ -181,39 +184,9 @@ class TorchEngine(Engine):
         self._is_stale = False
 
     def _fill(self, rows: Sequence[int], sequences: Sequence[TokenIds], num_positions: int) -> Said:
-        """Puts the keys and values of each sequence into its row; returns what comes after each, n rows."""
-        wanted: dict[TokenIds, list[int]] = defaultdict(list)
-        for number, sequence in enumerate(sequences):
-            wanted[sequence].append(number)
-        row_index = self._index(rows)
-        parts: list[tuple[Tensor, Said]] = []
-        for batch in self._prefilled(list(wanted)):
-            pairs = [(n, source) for source, prompt in enumerate(batch.prompts) for n in wanted[prompt]]
-            numbers, sources = self._index(pairs).unbind(1)
-            self._cache.reserve(num_positions, like=batch.layers)
-            self._cache.put(row_index[numbers], batch.layers, sources, batch.max_length)
-            parts.append((numbers, Said(*(x[sources] for x in batch.said))))
-            self._share(batch)
-        order = torch.cat([numbers for numbers, _ in parts]).argsort()
-        return Said(*(torch.cat(x)[order] for x in zip(*(said for _, said in parts), strict=True)))
-
-    def _prefilled(self, sequences: list[TokenIds]) -> Iterator[Prefilled]:
-        shared = self._shared
-        if shared is not None and shared.prompts[0] in sequences:
-            sequences.remove(shared.prompts[0])
-            yield shared
-        yield from prefill(self._read, sequences, self._max_prefill_tokens)
-
-    def _read(self, prompts: tuple[TokenIds, ...]) -> Prefilled:
-        if isinstance(self._fused, NativeDecoder):
-            return self._fused.read(prompts)
-        return read(self._model, prompts, self.guide is not None)
-
-    def _share(self, batch: Prefilled) -> None:
-        """Keeps the prompt that the next request in line has too, for it did not fit into the slots."""
+        """Has the sequences read into their rows; returns what comes after each, n rows."""
         head = self._waiting[0][1].token_ids if self._waiting else None
-        if head in batch.prompts and batch is not self._shared:
-            self._shared = batch.only(batch.prompts.index(head))
+        return self._reader.fill(self._cache, rows, sequences, num_positions, head)
 
     def _decode(self) -> tuple[Tensor, Drawn]:
         """Runs the last token of every slot in use; rows [n] and what is drawn for each."""
@@ -244,27 +217,25 @@ class TorchEngine(Engine):
             token=table["last_token"][rows],
             position=table["position"][rows],
             temperature=table["temperature"][rows],
-            uniform=self._uniform(rows),
+            uniform=table.next_uniform(rows),
         )
-
-    def _uniform(self, rows: Tensor) -> Tensor:
-        return self._table["uniform"][rows, self._table["num_drawn"][rows]]
 
     def _draw(self, rows: Tensor, said: Said) -> Drawn:
         """A token for each of the rows."""
         controls = self._table.controls(rows)
         guide = self.guide if bool((controls.beta > 0).any()) else None
         advantages = None if guide is None else guide.advantages(said.states)
-        return draw(said.logits, advantages, controls, self._uniform(rows), self._kernels)
+        return draw(said.logits, advantages, controls, self._table.next_uniform(rows), self._kernels)
 
     def _record(self, rows: Tensor, drawn: Drawn) -> list[tuple[int, Completion]]:
         """The completions that end with these tokens."""
-        token, logprob = drawn
-        if not bool(logprob.isfinite().all()):
+        table, (token, logprob) = self._table, drawn
+        has_ended, has_stopped = table.record(rows, token, logprob, self.policy_version)
+        # All that is asked of the device in one word: a GPU stands still for each.
+        told = torch.stack((rows, logprob.isfinite(), has_ended, has_stopped)).tolist()
+        if not all(told[1]):
             self._refuse()
-        has_ended, has_stopped = self._table.record(rows, token, logprob, self.policy_version)
-        ended = zip(rows[has_ended].tolist(), has_stopped[has_ended].tolist(), strict=True)
-        return [self._table.end(row, stopped) for row, stopped in ended]
+        return [table.end(row, bool(stopped)) for row, _, ended, stopped in zip(*told, strict=True) if ended]
 
     def _refuse(self) -> None:
         # What is not finite would linger in the cache, where even masked positions spoil a sum.
