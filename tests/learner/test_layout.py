@@ -33,6 +33,15 @@ def test_a_shared_row_by_hand() -> None:
     assert layout.finals.tolist() == [3, 4]
 
 
+def test_a_shared_row_with_fewer_completions_repeats_its_last_end() -> None:
+    """Mutation: repeat the end of the prompt, so that ends fall."""
+    two = group(0, [trajectory([7, 8], [1, 2]), trajectory([7, 8], [3])], [0.0, 1.0])
+    batch = Batch.from_groups([two, group(1, [trajectory([9], [1, 2])], [0.0])])
+    layout = shared(batch, [[0, 1], [2]], width=6)
+    assert layout.branches.ends.tolist() == [[2, 4, 5], [1, 3, 3]]
+    assert layout.branches.length == 6
+
+
 def test_a_plain_layout_points_at_the_token_before() -> None:
     batch = Batch.from_groups([group(0, [trajectory([7, 8], [1, 2]), trajectory([7, 8], [3])], [0.0, 1.0])])
     layout = plain(batch)
