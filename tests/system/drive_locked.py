@@ -29,7 +29,7 @@ from tests.system.fakes_runs import run_cli  # noqa: E402
 HERE = "127.0.0.1"
 DOOR = f"{HERE}:8000"
 DEADLINE_S = 300.0
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 METHOD = "/ray.serve.ASGIService/HandleRequest"
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """How a client begins to speak HTTP/2, which is below gRPC."""

@@ -35,24 +35,20 @@ def marks(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(model, marks, tmp_path_factory):
+def run(model, marks, ray_environment, tmp_path_factory):
     engine = {"name": f"{faults.__name__}:MarkedEngine", "folder": str(marks)}
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        environment.setenv("RAY_metrics_report_interval_ms", str(int(1000 * REPORT_S)))
-        environment.delenv("RAY_ADDRESS", raising=False)
-        made = faults.Turned(
-            "on-ray",
-            model,
-            tmp_path_factory.mktemp("runs"),
-            algorithm={"name": "ppo", "kl": {"place": "loss"}},
-            rollout={"num_actors": 2, "engine": engine},
-            # Nobody is given up on a busy machine.
-            cluster={"mode": "ray", "start_deadline_s": 900.0},
-        )
-        yield made.start(2)
-        made.close()
+    ray_environment.setenv("RAY_metrics_report_interval_ms", str(int(1000 * REPORT_S)))
+    made = faults.Turned(
+        "on-ray",
+        model,
+        tmp_path_factory.mktemp("runs"),
+        algorithm={"name": "ppo", "kl": {"place": "loss"}},
+        rollout={"num_actors": 2, "engine": engine},
+        # Nobody is given up on a busy machine.
+        cluster={"mode": "ray", "start_deadline_s": 900.0},
+    )
+    yield made.start(2)
+    made.close()
 
 
 def wait_until(is_so, act, what):
