@@ -21,7 +21,7 @@ train: setup  ## train the quickstart recipe (or RECIPE=...)
 	$(BIN)/antiphon train $(RECIPE)
 
 test: setup  ## all tests, those that start Ray beside the others
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2
 
 check: setup  ## what CI checks before the tests: format, lint, types, layers
 	$(BIN)/ruff format --check .
