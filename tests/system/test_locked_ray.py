@@ -10,6 +10,7 @@ import pytest
 
 from rollout.trajectories import read_parquet
 from tests.fakes_tls import make_certificates
+from tests.system.drive_head import short_folder
 from tests.system.fakes_parts import by_text
 from tests.system.fakes_privacy import ADDRESS, mail_recipe, texts
 from tests.system.fakes_runs import HERE, ROOT, assert_same_run, run_cli, write_recipe
@@ -42,8 +43,15 @@ def inline(model, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
-    """Where drive_locked.py left the run, the logs of Ray, and what it saw."""
+def temp_dir():
+    """Where Ray has its sockets and leaves its logs."""
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def folder(model, temp_dir, tmp_path_factory):
+    """Where drive_locked.py left the run, and what it saw."""
     reason = why_not_isolated()
     if reason:
         pytest.skip(reason)
@@ -60,7 +68,7 @@ def folder(model, tmp_path_factory):
     environment = {
         "PATH": f"{ROOT}:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": str(folder),
-        "RAY_TMPDIR": str(folder / "tmp"),
+        "RAY_TMPDIR": str(temp_dir),
         "RAY_USE_TLS": "1",
         "RAY_TLS_SERVER_CERT": str(own.certificate),
         "RAY_TLS_SERVER_KEY": str(own.key),
@@ -135,10 +143,10 @@ def test_a_run_with_all_locks_is_the_run_in_one_process(facts, folder, inline):
     assert_same_run(folder / "run", inline)
 
 
-def test_neither_the_stores_nor_the_logs_of_ray_hold_an_address(facts, folder):
+def test_neither_the_stores_nor_the_logs_of_ray_hold_an_address(facts, folder, temp_dir):
     """Mutation: an actor without a masker."""
     kept = texts(folder / "run")
-    logs = {name: text for name, text in texts(folder / "tmp").items() if "/logs/" in name}
+    logs = {name: text for name, text in texts(temp_dir).items() if "/logs/" in name}
     assert [name for name, text in {**kept, **logs}.items() if ADDRESS in text] == []
     # There was something to hide, and the logs are where they are looked for.
     assert any(read_parquet(folder / "run/trajectories/masked"))
