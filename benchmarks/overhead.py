@@ -11,7 +11,6 @@ learning, which the line says too. Prints one JSON line.
 """
 
 import argparse
-import itertools
 import json
 import re
 import statistics
@@ -59,7 +58,7 @@ def recipe(options: argparse.Namespace, num_updates: int) -> dict[str, object]:
 
 
 def run(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float], float]:
-    """Seconds of a step, in all and by phase of the driver and work of the actor; seconds until the first."""
+    """Seconds of a step, in all and by phase of the driver and work of the actor; seconds until it plays."""
     folder.mkdir()
     path = folder / "recipe.yaml"
     skipped, last = options.updates
@@ -69,10 +68,11 @@ def run(options: argparse.Namespace, folder: Path) -> tuple[dict[str, float], fl
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=options.deadline_s)
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     clocks = [seconds(row) for row in rows if "loss/policy" in row]
-    steps = [later - earlier for earlier, later in itertools.pairwise(row["all"] for row in clocks)]
     first, end = clocks[skipped - 1], clocks[-1]
     step = {name: (end[name] - first.get(name, 0.0)) / (len(clocks) - skipped) for name in end}
-    return step, clocks[0]["all"] - began - statistics.median(steps)
+    # Until its first update a run starts, publishes, measures and makes that update, which it publishes too.
+    after_start = sum(clocks[0].get(name, 0.0) for name in ("eval", "wait", "learn")) + step["publish"]
+    return step, clocks[0]["all"] - began - after_start
 
 
 def seconds(row: dict[str, float]) -> dict[str, float]:
