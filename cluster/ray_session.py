@@ -18,6 +18,8 @@ from cluster.recipe import Recipe
 
 NUM_LOCAL_TRIES = 2
 
+_log = logging.getLogger(__name__)
+
 
 @contextmanager
 def session(recipe: Recipe) -> Iterator[None]:
@@ -79,6 +81,7 @@ def start(address: str | None, *, init: Callable[..., Any] = ray.init, **options
                     f"Ray did not start at {address or 'this machine'}: {error}",
                     remedy="check RAY_ADDRESS, and that RAY_AUTH_MODE is the same here and on the cluster",
                 ) from error
+            _log.warning("Ray did not start and is started once more: %s", error)
 
 
 def _start() -> None:

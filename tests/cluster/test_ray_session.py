@@ -22,14 +22,17 @@ class Init:
             raise Exception("The current node timed out during startup.")
 
 
-def test_a_cluster_of_this_machine_that_did_not_come_up_in_time_is_started_once_more() -> None:
-    """Mutation: one try; other options the second time."""
+def test_a_cluster_of_this_machine_that_did_not_come_up_in_time_is_started_once_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And why is said. Mutations: one try; other options the second time; no word of the first."""
     init = Init(num_failures=1)
     session.start(None, init=init, num_cpus=2)
     assert len(init.asked) == 2
     assert init.asked[0] == init.asked[1]
     assert init.asked[0]["address"] == "local"
     assert init.asked[0]["num_cpus"] == 2
+    assert "started once more: The current node timed out" in caplog.text
 
 
 def test_a_machine_where_it_never_comes_up_is_told_what_ray_said() -> None:
